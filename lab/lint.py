@@ -1,0 +1,125 @@
+"""`make lint`: every linter of the project, run as one table and as tests.
+
+Each check is a row of CHECKS: what it is called, and its command. `python -m lab.lint` runs all of them (also
+after one failed) and exits 1 when any did; `lab/tests/test_lint.py` runs the same rows as tests.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Check:
+    """One linter over its files. `argv` is called late: the file list is read when it runs."""
+
+    name: str
+    argv: Callable[[], list[str]]
+
+
+def tracked(*patterns: str) -> list[str]:
+    """Files under version control that match the patterns, relative to the checkout."""
+    out = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard", *patterns],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [name for name in out.split("\0") if name and (ROOT / name).exists()]
+
+
+def shell_scripts() -> list[str]:
+    """Tracked files that a shell reads: by suffix, or by their first line."""
+    found = set(tracked("*.sh"))
+    for name in tracked():
+        path = ROOT / name
+        if path.suffix in ("", ".sh") and path.is_file():
+            with path.open("rb") as file:
+                first = file.readline(80)
+            if first.startswith(b"#!") and (b"/sh" in first or b"bash" in first):
+                found.add(name)
+    return sorted(found)
+
+
+def in_builder(*argv: str) -> list[str]:
+    """The command that runs `argv` inside the builder image with the checkout read-only at /src."""
+    root = ROOT / "out/images/builder/root"
+    return [
+        "bwrap",
+        "--die-with-parent",
+        "--bind",
+        str(root),
+        "/",
+        "--dev",
+        "/dev",
+        "--proc",
+        "/proc",
+        "--tmpfs",
+        "/tmp",
+        "--ro-bind",
+        str(ROOT),
+        "/src",
+        "--tmpfs",
+        "/work",
+        "--chdir",
+        "/work",
+        *argv,
+    ]
+
+
+def driver_style() -> list[str]:
+    """checkpatch over the kernel sources, from the builder image."""
+    return in_builder("make", "-C", "/src/datapath/exanic", "style")
+
+
+def driver_sparse() -> list[str]:
+    """sparse and -Werror over the driver, out of a scratch copy, because kbuild writes beside its sources."""
+    return in_builder("sh", "-c", "cp -a /src/datapath /work/ && make -C /work/datapath/exanic check")
+
+
+CHECKS = (
+    Check("ruff check", lambda: [str(VENV / "ruff"), "check", "."]),
+    Check("ruff format", lambda: [str(VENV / "ruff"), "format", "--check", "."]),
+    Check(
+        "mypy --strict", lambda: [str(VENV / "mypy"), "--strict", "-p", "lab", "-p", "images", "-p", "suites"]
+    ),
+    Check("shellcheck", lambda: [str(VENV / "shellcheck"), *shell_scripts()]),
+    Check("ansible-lint", lambda: [str(VENV / "ansible-lint"), "--offline", "-q", "images/ansible"]),
+    Check("checkpatch", driver_style),
+    Check("sparse", driver_sparse),
+)
+
+
+def run(check: Check) -> tuple[bool, str, float]:
+    """Run one check; returns (passed, its output, seconds)."""
+    started = time.monotonic()
+    argv = check.argv()
+    if shutil.which(argv[0]) is None:
+        return False, f"{argv[0]} is not there: run `make lab-up` or `make images` first", 0.0
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode == 0, (done.stdout + done.stderr).strip(), time.monotonic() - started
+
+
+def main() -> int:
+    """Run every check and print one line each, with the output of those that failed."""
+    failed = 0
+    for check in CHECKS:
+        passed, output, seconds = run(check)
+        print(f"{'ok  ' if passed else 'FAIL'} {check.name:15} {seconds:6.1f} s", flush=True)
+        if not passed:
+            failed += 1
+            print(output, flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
