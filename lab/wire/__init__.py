@@ -1,0 +1,1 @@
+"""What a card's ports are plugged into: cables, switches, testers, their rules and their captures."""
