@@ -69,15 +69,20 @@
 #define EXANIC_FUNCTION_RECOVERY		0x80000000U	/* 3 */
 
 /* Common registers (3) */
-#define EXANIC_REG_PCIE_IF_VER			0x0000U	/* RO: interface version; writes are harmless */
+/* RO: interface version; writes are harmless */
+#define EXANIC_REG_PCIE_IF_VER			0x0000U
 #define EXANIC_REG_HW_ID			0x0004U	/* RO: model number */
-#define EXANIC_REG_FEATURE_CFG			0x0008U	/* RW: mirroring, bridging, start-up state */
-#define EXANIC_FEATURE_CFG_MIRROR		0x0000003fU	/* bit 2p mirrors RX of port p, bit 2p+1 its TX, p = 0..2 */
+/* RW: mirroring, bridging, start-up state */
+#define EXANIC_REG_FEATURE_CFG			0x0008U
+/* bit 2p mirrors RX of port p, bit 2p+1 its TX, p = 0..2 */
+#define EXANIC_FEATURE_CFG_MIRROR		0x0000003fU
 #define EXANIC_FEATURE_CFG_MIRROR_SHIFT		0
 #define EXANIC_FEATURE_CFG_BRIDGE		0x00000040U	/* bridge ports 0 and 1 */
-#define EXANIC_FEATURE_CFG_AUX_STRAP		0x00007f00U	/* the seven bits above as strapped by the auxiliary source */
+/* the seven bits above as strapped by the auxiliary source */
+#define EXANIC_FEATURE_CFG_AUX_STRAP		0x00007f00U
 #define EXANIC_FEATURE_CFG_AUX_STRAP_SHIFT	8
-#define EXANIC_FEATURE_CFG_AUX_ENABLE		0x00010000U	/* auxiliary source enabled; writing 0 turns it off for good */
+/* auxiliary source enabled; writing 0 turns it off for good */
+#define EXANIC_FEATURE_CFG_AUX_ENABLE		0x00010000U
 #define EXANIC_FEATURE_CFG_BUSY			0x00020000U	/* start-up still running */
 #define EXANIC_FEATURE_CFG_DRAM			0x00040000U	/* DRAM fitted */
 #define EXANIC_FEATURE_CFG_MIRROR_OUT		0x00f00000U	/* mirror output port */
@@ -85,15 +90,18 @@
 #define EXANIC_REG_HW_REV_DATE			0x000cU	/* RO: firmware build time, unix seconds */
 #define EXANIC_REG_DMA_ADDR_WIDTH		0x0010U	/* RO: DMA address bits, 32..64 */
 #define EXANIC_REG_TX_FEEDBACK_BASE_HI		0x0014U	/* RW: feedback page, high half */
-#define EXANIC_REG_TX_FEEDBACK_BASE_LO		0x0018U	/* RW: feedback page, low half; written first */
+/* RW: feedback page, low half; written first */
+#define EXANIC_REG_TX_FEEDBACK_BASE_LO		0x0018U
 #define EXANIC_TX_FEEDBACK_BASE_LO_32BIT	0x00000001U	/* 1: a 32-bit address */
 #define EXANIC_TX_FEEDBACK_BASE_LO_ADDR		0xfffff000U	/* page-aligned address, low half */
 #define EXANIC_TX_FEEDBACK_BASE_LO_ADDR_SHIFT	12
 #define EXANIC_REG_MAC_ADDR_OUI			0x001cU	/* RO: card's OUI */
 #define EXANIC_REG_FUNCTION_ID			0x0020U	/* RO: what the image is; 0 is a NIC */
 #define EXANIC_REG_HW_TIME			0x0024U	/* RO: clock counter, low half */
-#define EXANIC_REG_CLK_SET			0x0028U	/* WO: load the counter; commits CLK_SET_HI with it */
-#define EXANIC_REG_CLK_ADJ			0x002cU	/* RW: one tick more or less every n ticks; 0 is off */
+/* WO: load the counter; commits CLK_SET_HI with it */
+#define EXANIC_REG_CLK_SET			0x0028U
+/* RW: one tick more or less every n ticks; 0 is off */
+#define EXANIC_REG_CLK_ADJ			0x002cU
 #define EXANIC_CLK_ADJ_TICKS			0x00ffffffU	/* n */
 #define EXANIC_CLK_ADJ_TICKS_SHIFT		0
 #define EXANIC_CLK_ADJ_ADD			0x01000000U	/* 1 adds, 0 skips */
@@ -121,11 +129,13 @@
 #define EXANIC_CAPS_25G				0x20000000U	/* 25 Gb/s */
 #define EXANIC_CAPS_25G_S			0x40000000U	/* 25 Gb/s with BASE-R FEC only */
 #define EXANIC_REG_HW_TIME_HI			0x003cU	/* RO: clock counter, high half */
-#define EXANIC_REG_CLK_SET_HI			0x0040U	/* WO: high half to load; written before CLK_SET */
+/* WO: high half to load; written before CLK_SET */
+#define EXANIC_REG_CLK_SET_HI			0x0040U
 #define EXANIC_REG_CLK_ADJ_EXT			0x0044U	/* RW: signed correction, parts per 2^40 */
 #define EXANIC_REG_IDENTIFY_TIMER		0x0048U	/* WO: blink the LEDs for so many seconds */
 #define EXANIC_REG_PORTS_ATE_STATUS		0x004cU	/* RO: bit p: port p has ATE */
-#define EXANIC_REG_MIRROR_ENABLE_EXT		0x0050U	/* RW: bit 2p mirrors RX of port p, bit 2p+1 its TX */
+/* RW: bit 2p mirrors RX of port p, bit 2p+1 its TX */
+#define EXANIC_REG_MIRROR_ENABLE_EXT		0x0050U
 #define EXANIC_REG_PPS_LED_CTRL			0x0080U	/* RW: PPS LED */
 #define EXANIC_PPS_LED_CTRL_GREEN		0x00000001U	/* green */
 #define EXANIC_PPS_LED_CTRL_RED			0x00000002U	/* red */
@@ -150,12 +160,15 @@
 #define EXANIC_I2C_GPIO_SDA_IN			0x00007f00U	/* bit 8+n: level of SDA of bus n */
 #define EXANIC_I2C_GPIO_SDA_IN_SHIFT		8
 #define EXANIC_I2C_GPIO_SCL_IN			0x00008000U	/* level of SCL */
-#define EXANIC_I2C_GPIO_MODSEL			0xffff0000U	/* bit 16+m: MODSELn pin of cage m; 0 selects */
+/* bit 16+m: MODSELn pin of cage m; 0 selects */
+#define EXANIC_I2C_GPIO_MODSEL			0xffff0000U
 #define EXANIC_I2C_GPIO_MODSEL_SHIFT		16
 #define EXANIC_REG_POWERDOWN			0x0138U	/* RW: power of PHYs and modules */
-#define EXANIC_POWERDOWN_PHY			0x0000000fU	/* bit n: external PHY n powered down (X2, X4) */
+/* bit n: external PHY n powered down (X2, X4) */
+#define EXANIC_POWERDOWN_PHY			0x0000000fU
 #define EXANIC_POWERDOWN_PHY_SHIFT		0
-#define EXANIC_POWERDOWN_MODULE_TX		0x000ffff0U	/* bit 4+p: module TX of port p is on */
+/* bit 4+p: module TX of port p is on */
+#define EXANIC_POWERDOWN_MODULE_TX		0x000ffff0U
 #define EXANIC_POWERDOWN_MODULE_TX_SHIFT	4
 #define EXANIC_REG_FLASH_ADDR			0x013cU	/* RW: parallel flash address */
 #define EXANIC_REG_FLASH_DOUT			0x0140U	/* RW: parallel flash data out */
@@ -167,8 +180,10 @@
 #define EXANIC_SERIAL_PPS_RS485_TX_CTRL		0x00000001U	/* RS-485 TX control */
 #define EXANIC_SERIAL_PPS_RS485_TX		0x00000002U	/* RS-485 TX */
 #define EXANIC_SERIAL_PPS_RS485_RX		0x00000004U	/* RS-485 RX (read only) */
-#define EXANIC_SERIAL_PPS_DIFF_IN		0x00000008U	/* differential PPS in (read only) */
-#define EXANIC_SERIAL_PPS_SINGLE_IN		0x00000010U	/* single-ended PPS in (read only) */
+/* differential PPS in (read only) */
+#define EXANIC_SERIAL_PPS_DIFF_IN		0x00000008U
+/* single-ended PPS in (read only) */
+#define EXANIC_SERIAL_PPS_SINGLE_IN		0x00000010U
 #define EXANIC_SERIAL_PPS_SINGLE		0x00000020U	/* 1: single-ended source */
 #define EXANIC_SERIAL_PPS_TERMINATE		0x00000040U	/* 50-ohm termination on */
 #define EXANIC_SERIAL_PPS_OUT_ENABLE		0x00000080U	/* PPS out enabled */
@@ -184,15 +199,18 @@
 #define EXANIC_MISC_GPIO_EXT_12V		0x00000001U	/* external 12 V (V5P) */
 #define EXANIC_REG_QSPI_OPCODE			0x0198U	/* RW: serial flash operation (X100) */
 #define EXANIC_REG_QSPI_DATA_OUT		0x019cU	/* RW: serial flash data out (X100) */
-#define EXANIC_REG_QSPI_DATA_IN			0x01a0U	/* RO: serial flash data in and status (X100) */
+/* RO: serial flash data in and status (X100) */
+#define EXANIC_REG_QSPI_DATA_IN			0x01a0U
 
 /* Port block (5) */
 #define EXANIC_PORT_BLOCK(p) \
 	((p) < 8 ? 0x0200U + 0x40U * (p) : \
 	 0x1200U + 0x40U * ((p) - 8))
-#define EXANIC_REG_PORT_ENABLED(p)		(EXANIC_PORT_BLOCK(p) + 0x00U)	/* RW: 1: RX DMA is running */
+/* RW: 1: RX DMA is running */
+#define EXANIC_REG_PORT_ENABLED(p)		(EXANIC_PORT_BLOCK(p) + 0x00U)
 #define EXANIC_REG_PORT_SPEED(p)		(EXANIC_PORT_BLOCK(p) + 0x04U)	/* RW: Mb/s */
-#define EXANIC_REG_PORT_STATUS(p)		(EXANIC_PORT_BLOCK(p) + 0x08U)	/* RO: state of the port */
+/* RO: state of the port */
+#define EXANIC_REG_PORT_STATUS(p)		(EXANIC_PORT_BLOCK(p) + 0x08U)
 #define EXANIC_PORT_STATUS_ENABLED		0x00000001U	/* enabled */
 #define EXANIC_PORT_STATUS_MODULE		0x00000002U	/* module present */
 #define EXANIC_PORT_STATUS_SIGNAL		0x00000004U	/* signal */
@@ -203,8 +221,10 @@
 #define EXANIC_PORT_STATUS_NO_RX		0x01000000U	/* RX unsupported */
 #define EXANIC_PORT_STATUS_NO_TX		0x02000000U	/* TX unsupported */
 #define EXANIC_PORT_STATUS_ABSENT		0x80000000U	/* port not implemented */
-#define EXANIC_REG_PORT_MAC_ADDR_NIC(p)		(EXANIC_PORT_BLOCK(p) + 0x0cU)	/* RW: last three octets; first of them in [7:0] */
-#define EXANIC_REG_PORT_FLAGS(p)		(EXANIC_PORT_BLOCK(p) + 0x10U)	/* RW: behaviour of the port */
+/* RW: last three octets; first of them in [7:0] */
+#define EXANIC_REG_PORT_MAC_ADDR_NIC(p)		(EXANIC_PORT_BLOCK(p) + 0x0cU)
+/* RW: behaviour of the port */
+#define EXANIC_REG_PORT_FLAGS(p)		(EXANIC_PORT_BLOCK(p) + 0x10U)
 #define EXANIC_PORT_FLAGS_PROMISC		0x00000001U	/* deliver every good frame */
 #define EXANIC_PORT_FLAGS_FEC_BASER		0x00000002U	/* force BASE-R FEC */
 #define EXANIC_PORT_FLAGS_FEC_RS		0x00000004U	/* force RS FEC */
@@ -212,20 +232,30 @@
 #define EXANIC_PORT_FLAGS_LOOPBACK		0x00000010U	/* TX goes to RX */
 #define EXANIC_PORT_FLAGS_NO_TX_PAD		0x00000020U	/* do not pad short frames */
 #define EXANIC_PORT_FLAGS_NO_TX_CRC		0x00000040U	/* do not append the CRC */
-#define EXANIC_REG_PORT_RX_DMA_BASE_HI(p)	(EXANIC_PORT_BLOCK(p) + 0x14U)	/* RW: RX ring, high half */
-#define EXANIC_REG_PORT_RX_DMA_BASE_LO(p)	(EXANIC_PORT_BLOCK(p) + 0x18U)	/* RW: RX ring, low half */
+/* RW: RX ring, high half */
+#define EXANIC_REG_PORT_RX_DMA_BASE_HI(p)	(EXANIC_PORT_BLOCK(p) + 0x14U)
+/* RW: RX ring, low half */
+#define EXANIC_REG_PORT_RX_DMA_BASE_LO(p)	(EXANIC_PORT_BLOCK(p) + 0x18U)
 #define EXANIC_PORT_RX_DMA_BASE_LO_32BIT	0x00000001U	/* 1: a 32-bit address */
 #define EXANIC_PORT_RX_DMA_BASE_LO_ADDR		0xfffff000U	/* page-aligned address, low half */
 #define EXANIC_PORT_RX_DMA_BASE_LO_ADDR_SHIFT	12
-#define EXANIC_REG_PORT_TX_SUPPORTED_TYPES(p)	(EXANIC_PORT_BLOCK(p) + 0x1cU)	/* RO: chunk types the port sends */
+/* RO: chunk types the port sends */
+#define EXANIC_REG_PORT_TX_SUPPORTED_TYPES(p)	(EXANIC_PORT_BLOCK(p) + 0x1cU)
 #define EXANIC_PORT_TX_SUPPORTED_TYPES_RAW	0x00000001U	/* raw frames */
-#define EXANIC_PORT_TX_SUPPORTED_TYPES_TCP_ACCEL	0x00000002U	/* segments of the TCP engine */
-#define EXANIC_REG_PORT_TX_COMMAND(p)		(EXANIC_PORT_BLOCK(p) + 0x20U)	/* RW: offset in BAR2 of a chunk to send */
-#define EXANIC_REG_PORT_TX_REGION_OFFSET(p)	(EXANIC_PORT_BLOCK(p) + 0x24U)	/* RO: start of the port's part of BAR2 */
-#define EXANIC_REG_PORT_TX_REGION_SIZE(p)	(EXANIC_PORT_BLOCK(p) + 0x28U)	/* RO: its length in bytes */
-#define EXANIC_REG_PORT_TX_LAST_TIME(p)		(EXANIC_PORT_BLOCK(p) + 0x2cU)	/* RO: counter at the last frame sent */
-#define EXANIC_REG_PORT_MAC_ADDR_OUI(p)		(EXANIC_PORT_BLOCK(p) + 0x30U)	/* RW: first three octets; first in [7:0] */
-#define EXANIC_REG_PORT_IRQ_CONFIG(p)		(EXANIC_PORT_BLOCK(p) + 0x34U)	/* RW: one interrupt when this ring position is written */
+/* segments of the TCP engine */
+#define EXANIC_PORT_TX_SUPPORTED_TYPES_TCP_ACCEL	0x00000002U
+/* RW: offset in BAR2 of a chunk to send */
+#define EXANIC_REG_PORT_TX_COMMAND(p)		(EXANIC_PORT_BLOCK(p) + 0x20U)
+/* RO: start of the port's part of BAR2 */
+#define EXANIC_REG_PORT_TX_REGION_OFFSET(p)	(EXANIC_PORT_BLOCK(p) + 0x24U)
+/* RO: its length in bytes */
+#define EXANIC_REG_PORT_TX_REGION_SIZE(p)	(EXANIC_PORT_BLOCK(p) + 0x28U)
+/* RO: counter at the last frame sent */
+#define EXANIC_REG_PORT_TX_LAST_TIME(p)		(EXANIC_PORT_BLOCK(p) + 0x2cU)
+/* RW: first three octets; first in [7:0] */
+#define EXANIC_REG_PORT_MAC_ADDR_OUI(p)		(EXANIC_PORT_BLOCK(p) + 0x30U)
+/* RW: one interrupt when this ring position is written */
+#define EXANIC_REG_PORT_IRQ_CONFIG(p)		(EXANIC_PORT_BLOCK(p) + 0x34U)
 #define EXANIC_PORT_IRQ_CONFIG_CHUNK		0x00003fffU	/* chunk */
 #define EXANIC_PORT_IRQ_CONFIG_CHUNK_SHIFT	0
 #define EXANIC_PORT_IRQ_CONFIG_GENERATION	0x003fc000U	/* generation */
@@ -233,7 +263,8 @@
 #define EXANIC_PORT_IRQ_CONFIG_POSITION		0x003fffffU	/* generation * 16384 + chunk */
 #define EXANIC_PORT_IRQ_CONFIG_POSITION_SHIFT	0
 #define EXANIC_PORT_IRQ_CONFIG_ARM		0x80000000U	/* armed */
-#define EXANIC_REG_PORT_HASH_CONFIG(p)		(EXANIC_PORT_BLOCK(p) + 0x38U)	/* RW: spreading over filter buffers */
+/* RW: spreading over filter buffers */
+#define EXANIC_REG_PORT_HASH_CONFIG(p)		(EXANIC_PORT_BLOCK(p) + 0x38U)
 #define EXANIC_PORT_HASH_CONFIG_MASK		0x000000ffU	/* buffers - 1 */
 #define EXANIC_PORT_HASH_CONFIG_MASK_SHIFT	0
 #define EXANIC_PORT_HASH_CONFIG_FUNCTION	0x00000f00U	/* 0 ports, 1 addresses, 2 both */
@@ -244,24 +275,35 @@
 #define EXANIC_STATS_BLOCK(p) \
 	((p) < 8 ? 0x0400U + 0x40U * (p) : \
 	 0x1400U + 0x40U * ((p) - 8))
-#define EXANIC_REG_STATS_RESET(p)		(EXANIC_STATS_BLOCK(p) + 0x00U)	/* WO: any write zeroes the port's counters */
-#define EXANIC_REG_STATS_TX(p)			(EXANIC_STATS_BLOCK(p) + 0x04U)	/* RO: frames sent */
-#define EXANIC_REG_STATS_RX(p)			(EXANIC_STATS_BLOCK(p) + 0x08U)	/* RO: good frames delivered */
-#define EXANIC_REG_STATS_RX_IGNORED(p)		(EXANIC_STATS_BLOCK(p) + 0x0cU)	/* RO: good frames not delivered */
-#define EXANIC_REG_STATS_RX_ERROR(p)		(EXANIC_STATS_BLOCK(p) + 0x10U)	/* RO: frames with errors */
-#define EXANIC_REG_STATS_RX_DROPPED(p)		(EXANIC_STATS_BLOCK(p) + 0x14U)	/* RO: frames dropped in hardware */
+/* WO: any write zeroes the port's counters */
+#define EXANIC_REG_STATS_RESET(p)		(EXANIC_STATS_BLOCK(p) + 0x00U)
+/* RO: frames sent */
+#define EXANIC_REG_STATS_TX(p)			(EXANIC_STATS_BLOCK(p) + 0x04U)
+/* RO: good frames delivered */
+#define EXANIC_REG_STATS_RX(p)			(EXANIC_STATS_BLOCK(p) + 0x08U)
+/* RO: good frames not delivered */
+#define EXANIC_REG_STATS_RX_IGNORED(p)		(EXANIC_STATS_BLOCK(p) + 0x0cU)
+/* RO: frames with errors */
+#define EXANIC_REG_STATS_RX_ERROR(p)		(EXANIC_STATS_BLOCK(p) + 0x10U)
+/* RO: frames dropped in hardware */
+#define EXANIC_REG_STATS_RX_DROPPED(p)		(EXANIC_STATS_BLOCK(p) + 0x14U)
 
 /* Extended port block (5) */
 #define EXANIC_EXT_BLOCK(p) \
 	((p) < 8 ? 0x0800U + 0x100U * (p) : \
 	 0x1800U + 0x100U * ((p) - 8))
-#define EXANIC_REG_EXT_IP_RULES(p)		(EXANIC_EXT_BLOCK(p) + 0x00U)	/* RO: number of IP rules */
-#define EXANIC_REG_EXT_MAC_RULES(p)		(EXANIC_EXT_BLOCK(p) + 0x04U)	/* RO: number of MAC rules */
-#define EXANIC_REG_EXT_HASH_FUNCTIONS(p)	(EXANIC_EXT_BLOCK(p) + 0x08U)	/* RO: number of hash functions */
-#define EXANIC_REG_EXT_AN_CONTROL(p)		(EXANIC_EXT_BLOCK(p) + 0x40U)	/* RW: autonegotiation control */
+/* RO: number of IP rules */
+#define EXANIC_REG_EXT_IP_RULES(p)		(EXANIC_EXT_BLOCK(p) + 0x00U)
+/* RO: number of MAC rules */
+#define EXANIC_REG_EXT_MAC_RULES(p)		(EXANIC_EXT_BLOCK(p) + 0x04U)
+/* RO: number of hash functions */
+#define EXANIC_REG_EXT_HASH_FUNCTIONS(p)	(EXANIC_EXT_BLOCK(p) + 0x08U)
+/* RW: autonegotiation control */
+#define EXANIC_REG_EXT_AN_CONTROL(p)		(EXANIC_EXT_BLOCK(p) + 0x40U)
 #define EXANIC_EXT_AN_CONTROL_RESTART		0x00000001U	/* restart */
 #define EXANIC_EXT_AN_CONTROL_IGNORE_NONCE	0x00000100U	/* ignore a nonce match */
-#define EXANIC_REG_EXT_AN_ABILITY(p)		(EXANIC_EXT_BLOCK(p) + 0x44U)	/* RW: what we offer */
+/* RW: what we offer */
+#define EXANIC_REG_EXT_AN_ABILITY(p)		(EXANIC_EXT_BLOCK(p) + 0x44U)
 #define EXANIC_EXT_AN_ABILITY_TECHNOLOGIES	0x000007ffU	/* technologies */
 #define EXANIC_EXT_AN_ABILITY_TECHNOLOGIES_SHIFT	0
 #define EXANIC_EXT_AN_ABILITY_FEC_RS		0x00040000U	/* RS FEC */
@@ -271,18 +313,21 @@
 #define EXANIC_REG_EXT_AN_STATUS(p)		(EXANIC_EXT_BLOCK(p) + 0x48U)	/* RO: result */
 #define EXANIC_EXT_AN_STATUS_GOOD		0x00000001U	/* done, good */
 #define EXANIC_EXT_AN_STATUS_PARTNER_ABLE	0x00000100U	/* the partner negotiates */
-#define EXANIC_EXT_AN_STATUS_RESULT		0x00007000U	/* 1 10G-KR, 2 40G-CR4, 3 25G-CR, 4 25G-CR-S */
+/* 1 10G-KR, 2 40G-CR4, 3 25G-CR, 4 25G-CR-S */
+#define EXANIC_EXT_AN_STATUS_RESULT		0x00007000U
 #define EXANIC_EXT_AN_STATUS_RESULT_SHIFT	12
 #define EXANIC_EXT_AN_STATUS_FEC_BASER		0x00010000U	/* BASE-R FEC chosen */
 #define EXANIC_EXT_AN_STATUS_FEC_RS		0x00020000U	/* RS FEC chosen */
-#define EXANIC_REG_EXT_AN_PARTNER(p)		(EXANIC_EXT_BLOCK(p) + 0x4cU)	/* RO: what the partner offers */
+/* RO: what the partner offers */
+#define EXANIC_REG_EXT_AN_PARTNER(p)		(EXANIC_EXT_BLOCK(p) + 0x4cU)
 #define EXANIC_EXT_AN_PARTNER_TECHNOLOGIES	0x000007ffU	/* technologies */
 #define EXANIC_EXT_AN_PARTNER_TECHNOLOGIES_SHIFT	0
 #define EXANIC_EXT_AN_PARTNER_FEC_RS		0x00040000U	/* RS FEC */
 #define EXANIC_EXT_AN_PARTNER_FEC_BASER		0x00080000U	/* BASE-R FEC */
 #define EXANIC_EXT_AN_PARTNER_NONCE		0x01f00000U	/* nonce seed */
 #define EXANIC_EXT_AN_PARTNER_NONCE_SHIFT	20
-#define EXANIC_REG_EXT_LINK_DELAY(p)		(EXANIC_EXT_BLOCK(p) + 0x50U)	/* RW: link-up check delay, 20 ns units */
+/* RW: link-up check delay, 20 ns units */
+#define EXANIC_REG_EXT_LINK_DELAY(p)		(EXANIC_EXT_BLOCK(p) + 0x50U)
 #define EXANIC_REG_EXT_AN_ARBITER(p)		(EXANIC_EXT_BLOCK(p) + 0x54U)	/* RO: arbiter */
 #define EXANIC_EXT_AN_ARBITER_STATE		0x0000000fU	/* 0..10 */
 #define EXANIC_EXT_AN_ARBITER_STATE_SHIFT	0

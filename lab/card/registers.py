@@ -2,7 +2,8 @@
 
 From these rows come the Python model (:mod:`lab.card.register_file`), the C header
 (``datapath/include/exanic_regs.h``) and the page ``lab/card/REGISTERS.md``;
-``python -m lab.card.registers_generate`` writes the two files and a test refuses drift. Source: reference/exanic-hardware.md sections 2 to 5.
+``python -m lab.card.registers_generate`` writes the two files
+and a test refuses drift. Source: reference/exanic-hardware.md sections 2 to 5.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.card import registers as reg
+from lab.card.register_table import Register
 from lab.card.registers import REGISTERS
 from lab.card.registers_generate import HEADER, drifted
 
@@ -53,7 +54,7 @@ def test_fields_fit_and_do_not_repeat() -> None:
         (reg.I2C_GPIO, 0, 0x12C),
     ],
 )
-def test_addresses_of_section_2(register: reg.Register, port: int, address: int) -> None:
+def test_addresses_of_section_2(register: Register, port: int, address: int) -> None:
     """Spot checks of the block addresses, both port banks."""
     assert register.address(port) == address
 
