@@ -1,0 +1,1 @@
+"""The virtual machine: QEMU, its control protocol, the accelerator and the console."""
