@@ -107,7 +107,7 @@ class Command:
         stdin: bytes | None = b"",
     ) -> None:
         """Start it. ``stdin`` None leaves the pipe open for :meth:`feed`. OSErrors of exec(2) pass."""
-        if not argv or not all(isinstance(part, str) for part in argv):
+        if not isinstance(argv, list) or not argv or not all(isinstance(part, str) for part in argv):
             raise ValueError("argv must be a list of at least one string")
         self.sink = sink
         self.killed = False
@@ -560,7 +560,7 @@ class Agent:
 
     def write_file(self, path: str, data: str, mode: int = 0o644, append: bool = False) -> int:
         """``data`` is base64. Written beside and renamed, unless appending."""
-        content = binascii.a2b_base64(data)
+        content = binascii.a2b_base64(data, strict_mode=True)
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         if append:

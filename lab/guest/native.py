@@ -23,7 +23,7 @@ AGENT = Path(__file__).with_name("agent.py")
 def native_socket(python: str = sys.executable) -> Iterator[socket.socket]:
     """The raw channel of a native agent, for tests that speak the protocol themselves."""
     ours, theirs = socket.socketpair()
-    isolate = "mount -t tmpfs run /run && mkdir /run/netns && ip link set lo up && exec \"$@\""
+    isolate = 'mount -t tmpfs run /run && mkdir /run/netns && ip link set lo up && "$@"; exit'
     argv = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     argv += ["sh", "-c", isolate, "sh", python, "-S", str(AGENT), "--fd", str(theirs.fileno())]
     with ours, subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL) as process:
