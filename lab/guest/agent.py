@@ -280,6 +280,7 @@ class Agent:
         self._out: deque[bytes] = deque()
         self._out_bytes = 0
         self._lock = threading.Lock()
+        self._request_of = threading.local()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stop = False
         self.methods: dict[str, Callable[..., Any]] = {
@@ -414,13 +415,13 @@ class Agent:
             self._fail(None, error)
             return
         if "hello" in message:
-            self._drop_session()
-            self.session += 1
             with self._lock:
+                self.session += 1
                 while len(self._out) > 1:
                     self._out_bytes -= len(self._out.pop())
                 self._out.append(b"\n")
                 self._out_bytes += 1
+            self._drop_session()
             self._queue(self.hello(message["hello"]))
             return
         number, method = message.get("id"), message.get("method")
@@ -441,6 +442,7 @@ class Agent:
 
     def _request(self, session: int, number: int, method: str, params: Json) -> None:
         self.running[number] = f"{method} {params.get('module', '')}.{params.get('function', '')}".strip(" .")
+        self._request_of.session = session
         reply: Json
         try:
             reply = {"id": number, "result": self.methods[method](**params)}
@@ -506,6 +508,9 @@ class Agent:
             self._next_command += 1
             name = f"p{self._next_command}"
             self.commands[name] = command
+            stale = self._request_of.session != self.session
+        if stale:
+            command.kill()  # its client left while it started
         return name
 
     def spawn(
@@ -526,7 +531,7 @@ class Agent:
 
         command = Command(argv, sink, netns=netns, env=env, cwd=cwd, stdin=None if stdin else b"")
         name = self._enlist(command)
-        session = self.session
+        session = self._request_of.session
 
         def run() -> None:
             code = command.run(None)
