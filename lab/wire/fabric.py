@@ -1,0 +1,354 @@
+"""A lab's hardware in one object: cards, testers, the wire between them, captures and timers.
+
+For an event loop: watch :meth:`Fabric.fileno` for reading and call :meth:`Fabric.poll` when it is ready;
+that is all. Everything runs in the caller's thread.
+
+>>> fabric = Fabric(capture_dir=out, tester_dir=run, seed=1)                       # doctest: +SKIP
+>>> card = fabric.add_card("card0", "X25", serial="EXA0001", mac=bytes.fromhex("643f5f010000"))
+>>> fabric.apply([{"kind": "cable", "ends": ["card0:0", "tester:t0"]}])            # doctest: +SKIP
+
+``core`` chooses the data path: "c" (:mod:`lab.core`) or "python" (the oracle); by default the environment's
+EXALAB_CORE, else "c".
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from lab.card.datapath import PythonPlane
+from lab.card.device import Card, CardIdentity, TxMemory
+from lab.card.layout import RX_RING_CHUNKS, RxStatus
+from lab.card.models import Model, model
+from lab.card.plane import CardPlane, InterruptFault
+from lab.wire import segments as wire_segments
+from lab.wire.capture import SEGMENT_SIZE, Capture
+from lab.wire.frame import seal
+from lab.wire.segments import tester_name
+from lab.wire.tester import Tester
+from lab.wire.timers import Timers
+from lab.wire.wire import Wire, WiringError
+
+LOG = logging.getLogger("lab.wire")
+#: How long a frame may wait in a capture's buffer before a reader of the file sees it.
+FLUSH_AFTER_S = 0.05
+CoreName = Literal["c", "python"]
+
+
+class Engine(Protocol):
+    """What differs between the Python data path and the C core."""
+
+    wire: Wire
+
+    def plane(self, name: str, model: Model, tx_memory: TxMemory) -> CardPlane:
+        """The data path of a new card; its ports are attached to the wire as ``name:P``."""
+
+    def flush(self) -> None:
+        """Make what was captured visible."""
+
+    def fileno(self) -> int | None:
+        """Descriptor that is ready when :meth:`poll` has something to do, if there is one."""
+
+    def poll(self) -> None:
+        """Do what the data path left for Python."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+class PythonEngine:
+    """Everything in Python."""
+
+    def __init__(
+        self,
+        seed: int,
+        timers: Timers,
+        capture_dir: Path | None,
+        capture_limit: int = SEGMENT_SIZE,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.wire = Wire(seed, timers)
+        self._timers = timers
+        self._captures: list[Capture] = []
+        self._capture_dir = capture_dir
+        self._capture_limit = capture_limit
+        self._now_ns = now_ns
+        self._wall_ns = wall_ns
+        self._flush_planned = False
+
+    def plane(self, name: str, model: Model, tx_memory: TxMemory) -> CardPlane:
+        """See Engine."""
+        plane = PythonPlane(tx_memory.memory, self._now_ns, self._timers)
+        for number, region in enumerate(tx_memory.regions(model.ports)):
+            end = f"{name}:{number}"
+            port = plane.add_port(region, self._sender(end), self._capture(end))
+            self.wire.attach(end, port.receive, ready=False, speed=model.speeds[0])
+        return plane
+
+    def flush(self) -> None:
+        """See Engine."""
+        self._flush_planned = False
+        for capture in self._captures:
+            capture.flush()
+
+    def fileno(self) -> int | None:
+        """See Engine: Python leaves nothing for later."""
+        return None
+
+    def poll(self) -> None:
+        """See Engine."""
+
+    def close(self) -> None:
+        """See Engine."""
+        self.flush()
+
+    def _sender(self, end: str) -> Callable[[bytes], None]:
+        return lambda frame: self.wire.send(end, frame)
+
+    def _capture(self, end: str) -> Capture | None:
+        if self._capture_dir is None:
+            return None
+        path = self._capture_dir / f"{end.replace(':', '-')}.pcapng"
+        capture = Capture(path, end, self._wall_ns, self._dirty, self._capture_limit)
+        self._captures.append(capture)
+        return capture
+
+    def _dirty(self) -> None:
+        if not self._flush_planned:
+            self._flush_planned = True
+            self._timers.after(FLUSH_AFTER_S, self.flush)
+
+
+def _core_name(wanted: CoreName | None) -> CoreName:
+    name = wanted or os.environ.get("EXALAB_CORE") or "python"
+    if name not in ("c", "python"):
+        raise ValueError(f"EXALAB_CORE is {name!r}; it can be c or python")
+    return "c" if name == "c" else "python"
+
+
+class Fabric:
+    """Cards, testers and wire of one lab. See the module."""
+
+    def __init__(
+        self,
+        *,
+        capture_dir: Path | None = None,
+        tester_dir: Path | None = None,
+        seed: int = 0,
+        core: CoreName | None = None,
+        capture_limit: int = SEGMENT_SIZE,
+    ) -> None:
+        self.core: CoreName = _core_name(core)
+        self.timers = Timers()
+        self.cards: dict[str, Card] = {}
+        self.testers: dict[str, Tester] = {}
+        self._tester_dir = tester_dir
+        self._poller = select.epoll()
+        self._engine = self._new_engine(seed, capture_dir, capture_limit)
+        self.wire = self._engine.wire
+        self._poller.register(self.timers.fileno(), select.EPOLLIN)
+        self._engine_fd = self._engine.fileno()
+        if self._engine_fd is not None:
+            self._poller.register(self._engine_fd, select.EPOLLIN)
+
+    def _new_engine(self, seed: int, capture_dir: Path | None, capture_limit: int) -> Engine:
+        return PythonEngine(seed, self.timers, capture_dir, capture_limit)
+
+    # ---- event loop
+
+    def fileno(self) -> int:
+        """Watch this for reading, then :meth:`poll`."""
+        return self._poller.fileno()
+
+    def poll(self, timeout: float = 0) -> None:
+        """Serve testers, timers and what the core left for Python; waits at most ``timeout`` seconds."""
+        for fd, events in self._poller.poll(timeout):
+            if fd == self.timers.fileno():
+                self.timers.run_due()
+            elif fd == self._engine_fd:
+                self._engine.poll()
+            else:
+                for tester in list(self.testers.values()):
+                    if fd in tester.filenos():
+                        tester.ready(fd, events)
+                        break
+
+    def close(self) -> None:
+        """Flush the captures, close sockets, give the cards' memory back."""
+        for tester in self.testers.values():
+            tester.close()
+        self._engine.close()
+        for card in self.cards.values():
+            card.close()
+        self.timers.close()
+        self._poller.close()
+
+    # ---- hardware
+
+    def add_card(self, name: str, model_name: str, serial: str, mac: bytes | str) -> Card:
+        """A new card, unplugged. Raises KeyError for an unknown model, ValueError for a bad name or
+        EEPROM data."""
+        if name in self.cards or name == "tester":
+            raise ValueError(f"a card cannot be called {name!r}: the name is taken")
+        kind = model(model_name)
+        address = bytes.fromhex(mac.replace(":", "")) if isinstance(mac, str) else mac
+        tx_memory = TxMemory(kind.bar2_size)
+        plane = self._engine.plane(name, kind, tx_memory)
+
+        def changed(port: int, ready: bool, speed: int) -> None:
+            self.wire.set_ready(f"{name}:{port}", ready, speed)
+
+        card = Card(kind, CardIdentity(name, serial, address), tx_memory, plane, changed)
+        for port in range(kind.ports):
+            self.wire.ends[f"{name}:{port}"].on_link = self._linker(card, port)
+        self.cards[name] = card
+        return card
+
+    @staticmethod
+    def _linker(card: Card, port: int) -> Callable[[bool], None]:
+        return lambda up: card.set_carrier(port, up)
+
+    def apply(self, segments: Iterable[Mapping[str, Any]] | wire_segments.Wiring) -> None:
+        """Rewire. Testers come and go with the segments that name them.
+
+        Raises pydantic.ValidationError for bad data, WiringError for a port that no card has.
+        """
+        wiring = segments if isinstance(segments, wire_segments.Wiring) else wire_segments.parse(segments)
+        wanted = [end for end in wiring.ends() if tester_name(end)]
+        for end in wiring.ends():
+            if end not in wanted and end not in self.wire.ends:
+                raise WiringError(f"no port {end!r}; there are: {', '.join(self._ports()) or 'none'}")
+        for end in wanted:
+            if end not in self.testers:
+                self._add_tester(end)
+        self.wire.apply(wiring)
+        for end in [end for end in self.testers if end not in wanted]:
+            self.testers.pop(end).close()
+            self.wire.detach(end)
+
+    def link(self, end: str, up: bool) -> None:
+        """Pull an end's cable, or plug it in again."""
+        self.wire.set_link(end, up)
+
+    def rules(self, end: str, rules: Iterable[Mapping[str, Any]]) -> None:
+        """Replace the rules of an end (:mod:`lab.wire.rules`)."""
+        self.wire.rules(end, rules)
+
+    def inject(self, end: str, frame: bytes, sealed: bool = False) -> None:
+        """A frame arrives at a port out of nowhere, or is sent by a tester.
+
+        ``frame`` is without FCS and padded; with ``sealed`` it is taken as it is, its last four bytes being
+        the FCS.
+        """
+        data = frame if sealed else seal(frame)
+        if tester_name(end):
+            self.wire.send(end, data)
+        else:
+            card, port = self._port(end)
+            card.plane.ports[port].receive(data)
+
+    def counters(self) -> dict[str, dict[str, Any]]:
+        """Everything counted, by end, card and switch."""
+        found = self.wire.counters()
+        for name, card in self.cards.items():
+            found[name] = dict(card.counters())
+            for number, port in enumerate(card.plane.ports):
+                found.setdefault(f"{name}:{number}", {}).update(port.counters())
+        for end, tester in self.testers.items():
+            found.setdefault(end, {}).update(vars(tester.counters), clients=tester.clients)
+        return found
+
+    def flush(self) -> None:
+        """Make every frame captured so far visible to readers of the files."""
+        self._engine.flush()
+
+    def registers(self, card: str) -> dict[str, int]:
+        """What every readable register of a card reads as now."""
+        return self._card(card).registers.dump()
+
+    def fault(self, card: str, kind: str, **args: Any) -> None:
+        """Make a card misbehave. Kinds and their arguments (``port`` is 0 by default):
+
+        - ``bad_frame``: status ("aborted", "bad_crc", "overflow"), count: spoil the next frames received;
+        - ``gone``: on (default True): surprise removal, or return after a power-on;
+        - ``module``: port, present: plug a module in or out;
+        - ``interrupts``: delay_s, repeat, lose; none given: interrupts as they should be;
+        - ``lap``: port, chunks: write this many one-chunk frames at once (default: a ring and a bit);
+        - ``reset``: as after power-on.
+
+        Raises ValueError for an unknown kind or argument.
+        """
+        target = self._card(card)
+        action = _FAULTS.get(kind)
+        if action is None:
+            raise ValueError(f"no fault {kind!r}; there are: {', '.join(_FAULTS)}")
+        try:
+            action(target, **args)
+        except (TypeError, IndexError, KeyError) as error:
+            raise ValueError(f"fault {kind!r}: {error}") from error
+
+    def _ports(self) -> list[str]:
+        return [end for end in self.wire.ends if not tester_name(end)]
+
+    def _card(self, name: str) -> Card:
+        try:
+            return self.cards[name]
+        except KeyError:
+            raise WiringError(f"no card {name!r}; there are: {', '.join(self.cards) or 'none'}") from None
+
+    def _port(self, end: str) -> tuple[Card, int]:
+        if end not in self._ports():
+            raise WiringError(f"no port {end!r}; there are: {', '.join(self._ports()) or 'none'}")
+        name, _, port = end.partition(":")
+        return self._card(name), int(port)
+
+    def _add_tester(self, end: str) -> None:
+        name = tester_name(end)
+        if self._tester_dir is None:
+            raise WiringError(f"{end}: this fabric was given no directory for tester sockets")
+
+        def send(frame: bytes) -> None:
+            self.wire.send(end, frame)
+
+        tester = Tester(self._tester_dir / f"{name}.sock", self._poller, send)
+        self.testers[end] = tester
+        self.wire.attach(end, tester.deliver)
+
+
+def _fault_bad_frame(card: Card, status: str = "bad_crc", count: int = 1, port: int = 0) -> None:
+    card.spoil(port, RxStatus[status.upper()], count)
+
+
+def _fault_gone(card: Card, on: bool = True) -> None:
+    card.set_present(not on)
+
+
+def _fault_module(card: Card, present: bool, port: int = 0) -> None:
+    card.set_module(port, present)
+
+
+def _fault_interrupts(card: Card, delay_s: float = 0.0, repeat: int = 0, lose: bool = False) -> None:
+    fault = InterruptFault(delay_s, repeat, lose)
+    card.set_interrupt_fault(None if fault == InterruptFault() else fault)
+
+
+def _fault_lap(card: Card, port: int = 0, chunks: int = RX_RING_CHUNKS + 64) -> None:
+    frame = seal(card.mac(port) + bytes.fromhex("0200000000ff88b5"))
+    for _ in range(chunks):
+        card.plane.ports[port].receive(frame)
+
+
+_FAULTS: dict[str, Callable[..., None]] = {
+    "bad_frame": _fault_bad_frame,
+    "gone": _fault_gone,
+    "module": _fault_module,
+    "interrupts": _fault_interrupts,
+    "lap": _fault_lap,
+    "reset": Card.reset,
+}

@@ -1,0 +1,1 @@
+"""Smoke of the wire: tester, scapy, switch, capture, rules, in one pass."""
