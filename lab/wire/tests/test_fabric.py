@@ -1,1 +1,0 @@
-"""Smoke of the wire: tester, scapy, switch, capture, rules, in one pass."""
