@@ -1,0 +1,66 @@
+"""python -m images build|verify|lock|status"""
+
+from __future__ import annotations
+
+import click
+
+from lab import console
+
+from . import build as building
+from .definition import ORDER, Workspace
+
+
+@click.group()
+def main() -> None:
+    """The lab's images: build, verify, lock."""
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option("--force", is_flag=True, help="build even what is up to date")
+def build(names: tuple[str, ...], force: bool) -> None:
+    """Build images that are missing or out of date (default: all)."""
+    with console.reporting():
+        if force:
+            for name in names or ORDER:
+                (Workspace().images / name / "manifest.json").unlink(missing_ok=True)
+        for name, found in building.ensure(names or ORDER).items():
+            on = "the tracked lock" if found.locked else "a fresh, untracked lock"
+            console.out.print(f"{name:8} {found.digest[:23]} on {on}")
+
+
+@main.command()
+def lock() -> None:
+    """Write the tracked locks anew from the archive as it is now."""
+    from . import choice
+    from . import lock as locks
+
+    with console.reporting():
+        for name, fresh in choice.resolve().items():
+            path = choice.tracked_path(name)
+            old = locks.read(path) if path.exists() else None
+            locks.write(fresh, path)
+            changes = locks.compare(old, fresh) if old else []
+            text = f"{name}: {len(fresh.packages)} packages, archive of {fresh.header.snapshot}"
+            console.say(f"{text}\n{locks.table(changes)}" if changes else f"{text}, no change" if old else text)
+
+
+@main.command()
+def verify() -> None:
+    """Build all images twice from nothing, differently, and compare the bytes."""
+    from .verify import verify as check
+
+    with console.reporting():
+        check()
+
+
+@main.command()
+def status() -> None:
+    """Say what is built and whether it is up to date."""
+    with console.reporting():
+        for name in ORDER:
+            found = building.current(name)
+            console.out.print(f"{name:8} {found.digest[:23] + ' up to date' if found else 'missing or out of date'}")
+
+
+main()

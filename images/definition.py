@@ -1,0 +1,85 @@
+"""What the images are: names, packages, where their parts live. The data is in images.toml."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "images"
+TRACKED_LOCKS = IMAGES / "locks"
+ORDER = ("tools", "builder", "dut")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: its package names (before resolution) and what it is for."""
+
+    name: str
+    description: str
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Everything images.toml says. `backports` are source package names."""
+
+    suite: str
+    architecture: str
+    components: tuple[str, ...]
+    backports: tuple[str, ...]
+    images: dict[str, Image]
+
+
+@cache
+def load(path: Path = IMAGES / "images.toml") -> Definition:
+    """Read images.toml. KeyError or TOMLDecodeError when it is malformed: it is part of the source."""
+    data = tomllib.loads(path.read_text(encoding="utf-8"))
+    images = {
+        name: Image(name, data[name]["description"], tuple(sorted(set(data[name]["packages"])))) for name in ORDER
+    }
+    return Definition(
+        suite=data["suite"],
+        architecture=data["architecture"],
+        components=tuple(data["components"]),
+        backports=tuple(data["backports"]),
+        images=images,
+    )
+
+
+def default_cache() -> Path:
+    """The download cache: EXALAB_CACHE, or ~/.cache/exalab. Shared by checkouts, content-addressed."""
+    configured = os.environ.get("EXALAB_CACHE")
+    return Path(configured) if configured else Path.home() / ".cache" / "exalab"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where one run puts things. `verify` and `bench` use others than the checkout's."""
+
+    out: Path = ROOT / "out"
+    cache: Path = default_cache()
+    keep_base: bool = True
+
+    @property
+    def images(self) -> Path:
+        """Finished images, one folder each."""
+        return self.out / "images"
+
+    @property
+    def fresh_locks(self) -> Path:
+        """Untracked locks, resolved because the archive has moved past the tracked ones."""
+        return self.out / "locks"
+
+    @property
+    def bases(self) -> Path:
+        """Package-only trees, kept so that a changed role does not unpack Debian again."""
+        return self.out / "images" / ".base"
+
+    @property
+    def work(self) -> Path:
+        """Trees under construction; whatever is left here is rubbish."""
+        return self.out / "images" / ".work"
