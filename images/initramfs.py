@@ -10,8 +10,9 @@ from lab.errors import LabError
 from .cpio import Archive
 from .definition import IMAGES
 
-# What the root needs; virtio_pci and virtio_console are built into Debian's kernel. Order does not matter here.
-ROOT_MODULES = ("virtio_blk", "erofs", "overlay")
+# What the root needs, beside their dependencies; virtio_pci and virtio_console are built into Debian's kernel.
+# libcrc32c, which erofs needs, asks the crypto layer for crc32c when it is loaded: modules.dep does not know that.
+ROOT_MODULES = ("virtio_blk", "crc32c_generic", "erofs", "overlay")
 
 
 def kernel_version(root: Path) -> str:
