@@ -65,8 +65,13 @@ class Paths:
 
     @property
     def lock(self) -> Path:
-        """Held while somebody starts or stops this lab, and by its supervisor while it lives."""
-        return run_base() / f"{self.name}.lock"
+        """Held while somebody starts or stops this lab."""
+        return self.out / ".lock"
+
+    @property
+    def alive(self) -> Path:
+        """Held by the supervisor while it lives."""
+        return self.out / ".alive"
 
     # What is kept.
     @property
@@ -103,6 +108,11 @@ class Paths:
         return self.out / "cardd.log"
 
     @property
+    def plan(self) -> Path:
+        """What the supervisor starts (``lab.supervisor.Plan``)."""
+        return self.out / "plan.json"
+
+    @property
     def supervisor_log(self) -> Path:
         return self.out / "supervisor.log"
 
@@ -113,8 +123,9 @@ class Paths:
         return self.run / "agent.sock"
 
     @property
-    def qmp(self) -> Path:
-        return self.run / "qmp.sock"
+    def serial(self) -> Path:
+        """The guest's console, for a person."""
+        return self.run / "serial.sock"
 
     @property
     def control(self) -> Path:

@@ -1,8 +1,9 @@
 """Which accelerator works here, found out by booting: a /dev/kvm that exists may still fail, or hang.
 
 The kernel of the lab is booted with KVM and the smallest first process (:mod:`lab.machine.probe_init`), which
-makes QEMU end with a known status. Anything else (an internal error, a panic, silence) is the reason for TCG. The
-answer is kept in ``out/accelerator.json`` until the kernel, QEMU, the host's kernel or the number of CPUs change.
+makes QEMU end with a known status. Anything else (an internal error, a panic, silence) is the reason for TCG.
+The answer is kept in ``out/accelerator.json`` until the kernel, QEMU, the host's kernel or the number of CPUs
+change.
 """
 
 from __future__ import annotations

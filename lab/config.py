@@ -1,0 +1,265 @@
+"""``lab/lab.toml``: which cards the lab has, how they are wired, and the machine they are in.
+
+Without the file there is one emulated X25 in a switch with a tester. ``lab/lab.toml.example`` shows
+everything. Errors say the file, the line and the remedy.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from lab.card.models import MODELS
+from lab.errors import LabError
+from lab.paths import ROOT
+from lab.wire.segments import Cable, EndName, Switch, SwitchPort, Wiring
+
+FILE = ROOT / "lab/lab.toml"
+EXAMPLE = "lab/lab.toml.example"
+#: MAC addresses of emulated cards: the vendor's prefix, then what no card of its is sold with.
+MAC_PREFIX = "64:3f:5f:e8"
+
+
+@dataclass(frozen=True)
+class Card:
+    """An emulated card. ``mac`` is port 0's; the other ports' follow."""
+
+    name: str
+    model: str
+    serial: str
+    mac: str
+
+    @property
+    def ports(self) -> int:
+        return MODELS[self.model].ports
+
+
+@dataclass(frozen=True)
+class Config:
+    """One lab. ``memory`` in MiB."""
+
+    cards: tuple[Card, ...]
+    wiring: Wiring
+    cpus: int = 2
+    memory: int = 1024
+    accelerator: str = "auto"
+    seed: int = 1
+    source: str = "built-in"
+    testers: tuple[str, ...] = field(default=())
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _mebibytes(value: object) -> object:
+    """``"1G"`` or ``"768M"`` as MiB."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"(\d+)\s*([MG])(?:i?B)?", value.strip())
+        if not found:
+            raise ValueError(f'{value!r} is not a size: write "768M" or "2G"')
+        return int(found[1]) * (1024 if found[2] == "G" else 1)
+    raise ValueError('write a size with its unit: "768M" or "2G"')
+
+
+def _model(value: object) -> object:
+    if not isinstance(value, str) or value.upper() not in MODELS:
+        raise ValueError(f"there is no card model {value!r}: {', '.join(sorted(MODELS))}")
+    return value.upper()
+
+
+def _port(value: object) -> object:
+    """A port of a switch: its end alone, or a table."""
+    return {"end": value} if isinstance(value, str) else value
+
+
+class _Machine(_Strict):
+    cpus: Annotated[int, Field(ge=1, le=64)] = 2
+    memory: Annotated[int, BeforeValidator(_mebibytes), Field(ge=384, le=1 << 20)] = 1024
+    accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+
+
+class _Card(_Strict):
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,15}$")] | None = None
+    model: Annotated[str, BeforeValidator(_model)] = "X25"
+    serial: Annotated[str, Field(min_length=1, max_length=32)] | None = None
+    mac: Annotated[str, Field(pattern=r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")] | None = None
+
+
+class _Cable(_Strict):
+    ends: tuple[EndName, EndName]
+
+
+class _Switch(_Strict):
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,15}$")] | None = None
+    ports: tuple[Annotated[SwitchPort, BeforeValidator(_port)], ...]
+
+
+class _File(_Strict):
+    machine: _Machine = _Machine()
+    card: tuple[_Card, ...] = (_Card(),)
+    cable: tuple[_Cable, ...] = ()
+    switch: tuple[_Switch, ...] = ()
+    seed: int = 1
+
+
+_NOT_YET = {
+    "host": "a lab on another machine, over ssh",
+    "pci": "a real card of this machine",
+}
+_REAL = re.compile(r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+
+
+def load(path: Path | None = None) -> Config:
+    """The lab of ``path`` (default: lab/lab.toml when it is there, else the built-in one).
+
+    Raises ``LabError`` naming file, line and remedy.
+    """
+    if path is None:
+        if not FILE.exists():
+            return parse("", "built-in")
+        path = FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise LabError(f"cannot read {path}: {problem}") from problem
+    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    return parse(text, str(shown))
+
+
+def parse(text: str, source: str) -> Config:
+    """The lab that ``text`` (TOML) describes; ``source`` names it in errors."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as problem:
+        raise LabError(f"{source}: not TOML: {problem}", hint=f"compare it with {EXAMPLE}") from problem
+    lines = Lines(text)
+    _refuse_real(data, source, lines)
+    try:
+        given = _File.model_validate(data)
+    except ValidationError as problem:
+        raise _explained(problem, source, lines) from None
+    return _complete(given, source, lines)
+
+
+def _refuse_real(data: dict[str, Any], source: str, lines: Lines) -> None:
+    """Real cards are a kind that this version does not have: say so, rather than "unknown key"."""
+    hint = "use emulated cards ([[card]] with a model); real ones come in a later version"
+    card = data.get("card")
+    if isinstance(card, str):
+        what = "real cards" if _REAL.fullmatch(card) else f"card = {card!r}"
+        raise LabError(f"{source}:{lines.find(('card',))}: {what}: not yet", hint=hint)
+    tables: list[tuple[tuple[str | int, ...], Any]] = [((), data)]
+    if isinstance(card, list):
+        tables += [(("card", number), table) for number, table in enumerate(card)]
+    for where, table in tables:
+        for key, what in _NOT_YET.items():
+            if isinstance(table, dict) and key in table:
+                raise LabError(f"{source}:{lines.find((*where, key))}: {key} ({what}): not yet", hint=hint)
+
+
+def _explained(problem: ValidationError, source: str, lines: Lines) -> LabError:
+    """Every error of pydantic as one line with its place."""
+    texts = []
+    for error in problem.errors(include_url=False):
+        place = tuple(error["loc"])
+        key = ".".join(str(part) for part in place)
+        message = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            message = "there is no such setting"
+        texts.append(f"{source}:{lines.find(place)}: {key}: {message}")
+    return LabError("\n".join(texts), hint=f"every setting is shown in {EXAMPLE}")
+
+
+def _complete(given: _File, source: str, lines: Lines) -> Config:
+    """Defaults that depend on others, and what can only be checked together."""
+    cards: list[Card] = []
+    for number, one in enumerate(given.card):
+        name = one.name or f"card{number}"
+        where = lines.find(("card", number, "name"))
+        if name == "tester":
+            raise LabError(f"{source}:{where}: no card can be called tester", hint="that word names testers")
+        if any(card.name == name for card in cards):
+            raise LabError(f"{source}:{where}: two cards are called {name}", hint="give each its own name")
+        mac = one.mac or f"{MAC_PREFIX}:{number:02x}:00"
+        cards.append(Card(name, one.model, one.serial or f"E{number:07d}", mac))
+    segments = _segments(given, cards)
+    ports = {f"{card.name}:{port}" for card in cards for port in range(card.ports)}
+    used: set[str] = set()
+    testers: list[str] = []
+    for place, end in segments.places:
+        where = lines.find(place)
+        if end.startswith("tester:"):
+            testers.append(end.removeprefix("tester:"))
+        elif end not in ports:
+            known = ", ".join(sorted(ports))
+            raise LabError(f"{source}:{where}: there is no port {end}", hint=f"ports of these cards: {known}")
+        if end in used:
+            raise LabError(f"{source}:{where}: {end} is plugged in twice", hint="an end takes one cable")
+        used.add(end)
+    return Config(
+        cards=tuple(cards),
+        wiring=Wiring(segments=tuple(segments.all)),
+        cpus=given.machine.cpus,
+        memory=given.machine.memory,
+        accelerator=given.machine.accelerator,
+        seed=given.seed,
+        source=source,
+        testers=tuple(testers),
+    )
+
+
+@dataclass
+class _Segments:
+    """The wiring, and where in the file each end was named."""
+
+    all: list[Cable | Switch] = field(default_factory=list)
+    places: list[tuple[tuple[str | int, ...], str]] = field(default_factory=list)
+
+
+def _segments(given: _File, cards: list[Card]) -> _Segments:
+    found = _Segments()
+    for number, cable in enumerate(given.cable):
+        found.all.append(Cable(ends=cable.ends))
+        found.places += [(("cable", number, "ends", side), end) for side, end in enumerate(cable.ends)]
+    for number, switch in enumerate(given.switch):
+        found.all.append(Switch(name=switch.name or f"sw{number}", ports=switch.ports))
+        found.places += [(("switch", number, "ports", at), port.end) for at, port in enumerate(switch.ports)]
+    if not found.all:
+        # Nothing said about wires: everything in one switch, with a tester to speak from outside.
+        ends = [f"{card.name}:{port}" for card in cards for port in range(card.ports)]
+        ports = tuple(SwitchPort(end=end) for end in (*ends, "tester:t0"))
+        found.all.append(Switch(name="sw0", ports=ports))
+        found.places += [((), port.end) for port in ports]
+    return found
+
+
+class Lines:
+    """Which line of a TOML text a setting is on. Knows tables and keys at the start of a line."""
+
+    def __init__(self, text: str) -> None:
+        self._known: dict[tuple[str | int, ...], int] = {(): 1}
+        counts: dict[str, int] = {}
+        table: tuple[str | int, ...] = ()
+        for number, line in enumerate(text.splitlines(), 1):
+            if found := re.match(r"\s*\[\[\s*([\w.-]+)\s*\]\]", line):
+                name = found[1]
+                table = (*name.split("."), counts.get(name, 0))
+                counts[name] = counts.get(name, 0) + 1
+                self._known[table] = number
+            elif found := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
+                table = tuple(found[1].split("."))
+                self._known[table] = number
+            elif found := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line):
+                self._known.setdefault((*table, found[1]), number)
+
+    def find(self, place: tuple[str | int, ...]) -> int:
+        """The line of ``place`` or of the nearest thing around it."""
+        while place not in self._known:
+            place = place[:-1]
+        return self._known[place]

@@ -1,0 +1,116 @@
+"""What a lab's supervisor writes down for everybody else: ``out/labs/NAME/state.json``.
+
+The file outlives the lab; whether its supervisor lives is told by a lock that the kernel gives back, never by
+the file or by a process number.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.paths import Paths
+
+
+@dataclass
+class Part:
+    """One process of a lab. ``ended`` tells how it died, with its last words, None while it lives."""
+
+    name: str
+    log: str
+    pid: int | None = None
+    ended: str | None = None
+
+
+@dataclass
+class State:
+    """``phase``: starting, booting, up, stopping, down, failed. ``facts`` is what `up` found out."""
+
+    name: str
+    phase: str = "down"
+    pid: int | None = None
+    parts: dict[str, Part] = field(default_factory=dict)
+    boots: int = 0
+    ssh_port: int | None = None
+    error: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def broken(self) -> str | None:
+        """How the first dead part ended, or None when all live."""
+        return next((part.ended for part in self.parts.values() if part.ended), None)
+
+
+def from_json(data: dict[str, Any]) -> State:
+    """The state as written by :func:`write` or sent by the supervisor."""
+    parts = {name: Part(**part) for name, part in data.get("parts", {}).items()}
+    return State(**{**data, "parts": parts})
+
+
+def read(paths: Paths) -> State:
+    """The last state written; a fresh one (down) when there is none or it is not ours."""
+    try:
+        return from_json(json.loads(paths.state.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return State(paths.name)
+
+
+def write(paths: Paths, state: State) -> None:
+    """Replace the file at once: a reader sees the old state or the new one."""
+    paths.out.mkdir(parents=True, exist_ok=True)
+    fresh = paths.state.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+    fresh.replace(paths.state)
+
+
+def _locked(path: Path) -> int | None:
+    """A descriptor that holds the lock, or None when somebody else holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def hold_alive(paths: Paths) -> int | None:
+    """The supervisor's: hold the sign of life until the process ends. None: another one lives."""
+    return _locked(paths.alive)
+
+
+def is_alive(paths: Paths) -> bool:
+    """Whether the lab has a supervisor."""
+    if not paths.alive.exists():
+        return False
+    fd = _locked(paths.alive)
+    if fd is None:
+        return True
+    os.close(fd)
+    return False
+
+
+@contextmanager
+def alone(paths: Paths, waiting: str) -> Iterator[None]:
+    """One `up` or `down` of a lab at a time; shows the step ``waiting`` while another one has it."""
+    fd = _locked(paths.lock)
+    if fd is None:
+        from lab import console
+
+        fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            with console.step(waiting):
+                fcntl.flock(fd, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(fd)
+            raise
+    try:
+        yield
+    finally:
+        os.close(fd)
