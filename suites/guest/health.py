@@ -1,0 +1,164 @@
+"""What the guest looks like, for the health check after every test: cheap enough to be asked each time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from suites.guest import namespaces
+
+Json = dict[str, Any]
+#: Bits of /proc/sys/kernel/tainted that a test must never set.
+TAINT_BITS = {4: "machine check", 5: "bad page", 7: "oops", 9: "warning", 14: "soft lockup"}
+#: Kernel messages that are a failure at any level.
+ALARMS = re.compile(
+    r"\bBUG\b|WARNING:|Oops|general protection|KASAN|KCSAN|UBSAN|kmemleak|lockdep|refcount_t|Call Trace"
+    r"|possible (recursive|circular)|inconsistent lock state|suspicious RCU|soft lockup|hard LOCKUP|hung task"
+    r"|blocked for more than|rcu.*(stall|detected)|unregister_netdevice: waiting|NETDEV WATCHDOG"
+    r"|transmit queue .* timed out|scheduling while atomic|sleeping function called|Out of memory"
+    r"|page allocation failure"
+)
+#: Warnings of a machine that is slow or emulated, which say nothing about what is under test.
+HARMLESS = re.compile(
+    r"clocksource|TSC|hrtimer: interrupt took|workqueue: .* hogged CPU|perf: interrupt took|random: "
+    r"|sched: RT thr|loading out-of-tree module taints|module verification failed|kauditd"
+    r"|printk: .* messages suppressed|TCP: request_sock|Possible SYN flooding|neighbour: .*table overflow"
+)
+_kmsg: int | None = None
+
+
+def begin() -> None:
+    """Forget what the kernel has said so far."""
+    global _kmsg
+    if _kmsg is None:
+        _kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.lseek(_kmsg, 0, os.SEEK_END)
+
+
+def messages() -> list[Json]:
+    """What the kernel said since the last time: {"level", "seconds", "text", "bad"}.
+
+    ``bad``: an alarm at any level, or a warning or worse that is not known to be harmless.
+    """
+    if _kmsg is None:
+        begin()
+    assert _kmsg is not None
+    told: list[Json] = []
+    while True:
+        try:
+            line = os.read(_kmsg, 8192).decode(errors="replace")
+        except BlockingIOError:
+            return told
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                raise
+            # The ring went round: records were lost, reading goes on after the gap.
+            told.append({"level": 4, "seconds": 0.0, "text": "kernel messages were lost", "bad": True})
+            continue
+        head, _, text = line.partition(";")
+        priority, _sequence, micros = head.split(",")[:3]
+        text = text.split("\n", 1)[0]
+        level = int(priority) & 7
+        if not int(priority) >> 3:  # facility: the kernel, not a program writing to the log
+            bad = bool(ALARMS.search(text)) or (level <= 4 and not HARMLESS.search(text))
+            told.append({"level": level, "seconds": int(micros) / 1e6, "text": text, "bad": bad})
+
+
+def processes() -> dict[str, str]:
+    """Every process with a program of its own, as {pid: name}; kernel threads and zombies are left out."""
+    found: dict[str, str] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                stat = (entry / "stat").read_text()
+                name, _, rest = stat[stat.index("(") + 1 :].rpartition(") ")
+                fields = rest.split()
+                if fields[0] != "Z" and not int(fields[6]) & 0x00200000:  # PF_KTHREAD
+                    found[entry.name] = name
+    return found
+
+
+def open_sockets() -> dict[str, int]:
+    """Sockets in use in the initial namespace (sockstat), without those that only wait for their end."""
+    counts: dict[str, int] = {}
+    for line in Path("/proc/net/sockstat").read_text().splitlines():
+        family, _, rest = line.partition(": ")
+        fields = rest.split()
+        counts[family] = int(fields[fields.index("inuse") + 1]) if "inuse" in fields else 0
+    counts.pop("sockets", None)
+    with contextlib.suppress(OSError):
+        counts["PACKET"] = max(0, len(Path("/proc/net/packet").read_text().splitlines()) - 1)
+    return counts
+
+
+def ports(driver: str = "exanic") -> list[Json]:
+    """The card's net devices in the initial namespace, by PCI address and port number.
+
+    {"name", "pci", "port", "mac", "up", "carrier", "mtu", "statistics"}.
+    """
+    found: list[Json] = []
+    known = {link["name"]: link for link in namespaces.links()}
+    for entry in sorted(Path("/sys/class/net").iterdir()):
+        device = entry / "device"
+        with contextlib.suppress(OSError):
+            if (device / "driver").resolve().name != driver or entry.name not in known:
+                continue
+            link = known[entry.name]
+            statistics = {
+                one.name: int(one.read_text()) for one in (entry / "statistics").iterdir() if one.is_file()
+            }
+            found.append(
+                {
+                    "name": entry.name,
+                    "pci": device.resolve().name,
+                    "port": int((entry / "dev_port").read_text()),
+                    "mac": link["address"],
+                    "up": link["up"],
+                    "carrier": link["carrier"],
+                    "mtu": link["mtu"],
+                    "statistics": statistics,
+                }
+            )
+    found.sort(key=lambda one: (one["pci"], one["port"]))
+    return found
+
+
+def taints() -> list[str]:
+    value = int(Path("/proc/sys/kernel/tainted").read_text())
+    return [name for bit, name in TAINT_BITS.items() if value >> bit & 1]
+
+
+def memory(slabs: bool = False) -> dict[str, int]:
+    """Bytes: memory available, in slabs (reclaimable or not), page tables, per-cpu data, kernel stacks.
+
+    ``slabs``: the bytes of each slab cache too, as ``slab:NAME``.
+    """
+    wanted = {"MemAvailable", "MemFree", "Slab", "SReclaimable", "SUnreclaim", "Percpu", "KernelStack"}
+    found: dict[str, int] = {}
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name in wanted:
+            found[name] = int(rest.split()[0]) * 1024
+    if slabs:
+        for line in Path("/proc/slabinfo").read_text().splitlines()[2:]:
+            fields = line.split()
+            found[f"slab:{fields[0]}"] = int(fields[2]) * int(fields[3])
+    return found
+
+
+def snapshot() -> Json:
+    """Everything the health check compares, in one call."""
+    return {
+        "messages": messages(),
+        "taints": taints(),
+        "namespaces": sorted(path.name for path in Path("/run/netns").glob("*")),
+        "alive": namespaces.alive(),
+        "links": sorted(link["name"] for link in namespaces.links()),
+        "sockets": open_sockets(),
+        "processes": processes(),
+        "ports": ports(),
+    }
