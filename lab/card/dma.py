@@ -45,6 +45,13 @@ class DmaTable:
         self._starts.clear()
         self._ranges.clear()
 
+    def reaches(self, iova: int, size: int, prot: int) -> bool:
+        """Whether an access would succeed; a failure counts as one."""
+        if self._find(iova, size, prot) is None:
+            self.faults += 1
+            return False
+        return True
+
     def write(self, iova: int, data: bytes) -> bool:
         """Store ``data``; False (and counted) when it is not within one writable range."""
         found = self._find(iova, len(data), DMA_WRITE)

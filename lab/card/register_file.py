@@ -36,7 +36,7 @@ class RegisterFile:
         for register in REGISTERS:
             for port in range(ports if register.block.per_port else 1):
                 self._places[register.address(port)] = _Place(register, port)
-        self.reset()
+                self._values[register.address(port)] = register.reset
 
     def reset(self) -> None:
         """Every value as after power-on, as far as the table knows."""

@@ -6,6 +6,7 @@ import struct
 
 from lab.card.dma import DmaTable
 from lab.card.layout import RX_CHUNK_DATA, RX_CHUNK_SIZE, RX_POSITIONS, RX_RING_CHUNKS
+from lab.vfio_user.device import DMA_WRITE
 
 _META = struct.Struct("<IBBBB")
 
@@ -32,7 +33,8 @@ class RxRing:
             last = start + RX_CHUNK_DATA >= size
             chunk, generation = self.position % RX_RING_CHUNKS, self.position // RX_RING_CHUNKS
             address = self.base + chunk * RX_CHUNK_SIZE
-            if dma.write(address, part):
+            if dma.reaches(address, RX_CHUNK_SIZE, DMA_WRITE):
+                dma.write(address, part)
                 meta = _META.pack(stamp, status if last else 0, len(part) if last else 0, 0, generation)
                 dma.write(address + RX_CHUNK_DATA, meta)
             self.position = (self.position + 1) % RX_POSITIONS

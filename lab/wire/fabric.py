@@ -126,7 +126,7 @@ class PythonEngine:
 
 
 def _core_name(wanted: CoreName | None) -> CoreName:
-    name = wanted or os.environ.get("EXALAB_CORE") or "python"
+    name = wanted or os.environ.get("EXALAB_CORE") or "c"
     if name not in ("c", "python"):
         raise ValueError(f"EXALAB_CORE is {name!r}; it can be c or python")
     return "c" if name == "c" else "python"
@@ -158,6 +158,11 @@ class Fabric:
             self._poller.register(self._engine_fd, select.EPOLLIN)
 
     def _new_engine(self, seed: int, capture_dir: Path | None, capture_limit: int) -> Engine:
+        if self.core == "c":
+            # Late: the oracle must work where there is no compiler.
+            from lab.core.engine import CoreEngine
+
+            return CoreEngine(seed, self.timers, capture_dir, capture_limit)
         return PythonEngine(seed, self.timers, capture_dir, capture_limit)
 
     # ---- event loop

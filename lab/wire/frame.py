@@ -48,5 +48,6 @@ def untag(frame: bytes) -> bytes:
 
 def tag(frame: bytes, vlan: int) -> bytes:
     """The frame with an 802.1Q tag of priority 0, replacing a priority tag if there is one; new FCS."""
-    rest = frame[16:-4] if frame[12:14] == ETHERTYPE_VLAN else frame[12:-4]
+    tagged = frame[12:14] == ETHERTYPE_VLAN and len(frame) >= RUNT + 4
+    rest = frame[16:-4] if tagged else frame[12:-4]
     return seal(frame[:12] + ETHERTYPE_VLAN + vlan.to_bytes(2, "big") + rest)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lab.wire.frame import intact, tag, untag, vlan_of
+from lab.wire.frame import MAX_FRAME, intact, tag, untag, vlan_of
 from lab.wire.segments import Switch
 
 #: Most (VLAN, address) pairs a switch remembers.
@@ -60,7 +60,7 @@ class LearningSwitch:
 
     def forward(self, source: str, frame: bytes) -> list[tuple[str, bytes]]:
         """Where a frame that came in on ``source`` goes: (end, frame as it leaves there), in port order."""
-        if not intact(frame):
+        if len(frame) > MAX_FRAME or not intact(frame):
             self.counters.bad_fcs += 1
             return []
         ingress = self.ports[source]
@@ -76,7 +76,8 @@ class LearningSwitch:
             targets = [self.ports[known]] if known != source else []
         else:
             targets = [port for end, port in self.ports.items() if end != source and port.accepts(vlan)]
-        return [(port.end, _as_leaving(port, frame, vlan, tagged)) for port in targets]
+        leaving = [(port.end, _as_leaving(port, frame, vlan, tagged)) for port in targets]
+        return [(end, data) for end, data in leaving if len(data) <= MAX_FRAME]
 
     def _learn(self, vlan: int, address: bytes, source: str) -> None:
         key = (vlan, address)

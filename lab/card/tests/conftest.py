@@ -16,7 +16,7 @@ OTHER = bytes.fromhex("020000000001")
 CABLE = [{"kind": "cable", "ends": ["card0:0", "card0:1"]}]
 
 
-@pytest.fixture(params=["python"])
+@pytest.fixture(params=["python", "c"])
 def core(request: pytest.FixtureRequest) -> CoreName:
     """Which data path the fabric uses."""
     name: CoreName = request.param

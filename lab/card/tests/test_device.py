@@ -187,7 +187,7 @@ _WRITES = st.one_of(
 )
 
 
-@pytest.mark.parametrize("core", ["python"])
+@pytest.mark.parametrize("core", ["python", "c"])
 @settings(max_examples=60, deadline=None)
 @given(writes=st.lists(_WRITES, max_size=40), blob=st.binary(max_size=64))
 def test_no_write_harms_the_card(core: CoreName, writes: list[tuple[int, int]], blob: bytes) -> None:
