@@ -75,6 +75,8 @@ class PciDevice(Protocol):
     identity: PciIdentity
     #: BARs only; configuration space (region 7) with its capabilities is the server's.
     regions: Mapping[int, Region]
+    #: False while the card is pulled out: configuration space reads all ones then, too.
+    present: bool
 
     def read(self, region: int, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes of a trapped access."""

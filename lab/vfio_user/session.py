@@ -323,7 +323,7 @@ class Session:
     def _read(self, index: int, offset: int, count: int) -> bytes:
         self._check(index, offset, count, write=False)
         if index == RegionIndex.CONFIG:
-            data = self.config.read(offset, count)
+            data = self.config.read(offset, count) if self.device.present else b"\xff" * count
         else:
             try:
                 data = self.device.read(index, offset, count)
@@ -339,7 +339,8 @@ class Session:
         if self.on_access is not None:
             self.on_access("w", index, offset, data)
         if index == RegionIndex.CONFIG:
-            self.config.write(offset, data)
+            if self.device.present:
+                self.config.write(offset, data)
             return
         try:
             self.device.write(index, offset, data)

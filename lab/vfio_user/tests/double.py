@@ -58,6 +58,7 @@ class Double:
     regions: Mapping[int, Region] = field(init=False)
     ranges: dict[int, tuple[int, mmap.mmap | None, int]] = field(default_factory=dict)
     msi: int | None = None
+    present: bool = True
     calls: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
