@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Who may do what through /dev/exanicN (rule N6; ACCESS.md has the reasons).
+ *
+ * A file has its opener's rights, wherever it travels: the credentials and the
+ * network namespace of the time it was opened. The namespace is remembered by its
+ * cookie, so a file keeps no namespace alive.
+ */
+
+#include <linux/capability.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/nsproxy.h>
+#include <linux/sched.h>
+#include <net/net_namespace.h>
+
+#include "access.h"
+#include "exanic.h"
+
+u64 exanic_current_netns(void)
+{
+	return current->nsproxy->net_ns->net_cookie;
+}
+
+/* Registers can point DMA anywhere: only who may do that anyway */
+bool exanic_may_hardware(const struct exanic_file *ctx)
+{
+	return file_ns_capable(ctx->file, &init_user_ns, CAP_SYS_RAWIO);
+}
+
+/*
+ * The port's frames, both ways. Under map_lock: while the port has an owner its net
+ * device is registered there, so that namespace exists.
+ */
+bool exanic_may_port(const struct exanic_file *ctx, const struct exanic_port *port)
+{
+	return port->owner && port->owner == ctx->netns &&
+	       file_ns_capable(ctx->file, dev_net(port->dev)->user_ns, CAP_NET_RAW);
+}
+
+/* Take pages out of all processes; the next access is checked anew. Under map_lock. */
+void exanic_zap(struct exanic *card, enum exanic_area area, unsigned long first,
+		unsigned long pages)
+{
+	loff_t start = (loff_t)(exanic_area_pgoff(area) + first) << PAGE_SHIFT;
+	struct exanic_file *ctx;
+
+	list_for_each_entry(ctx, &card->files, list)
+		unmap_mapping_range(ctx->file->f_mapping, start, (loff_t)pages << PAGE_SHIFT, 1);
+}
+
+/* Everything that shows the card; the clock's page and dead pages do no harm */
+void exanic_zap_all(struct exanic *card)
+{
+	enum exanic_area area;
+
+	mutex_lock(&card->map_lock);
+	for (area = EXANIC_AREA_FIRST; area <= EXANIC_AREA_LAST; area++)
+		exanic_zap(card, area, 0, EXANIC_AREA_PAGES);
+	mutex_unlock(&card->map_lock);
+}
+
+/*
+ * The port changes hands. What the old namespace's processes set up in the card stops
+ * working now: rules would go on stealing the new owner's frames, rings show them.
+ */
+void exanic_port_set_owner(struct exanic_port *port, u64 cookie)
+{
+	struct exanic *card = port->card;
+
+	mutex_lock(&card->map_lock);
+	port->owner = cookie;
+	if (!cookie)
+		exanic_filters_revoke(port);
+	exanic_zap(card, EXANIC_AREA_RING, port->number * EXANIC_RING_PAGES, EXANIC_RING_PAGES);
+	exanic_zap(card, EXANIC_AREA_FILTER_RING,
+		   port->number * EXANIC_FILTER_BUFFERS_MAX * EXANIC_RING_PAGES,
+		   EXANIC_FILTER_BUFFERS_MAX * EXANIC_RING_PAGES);
+	exanic_zap(card, EXANIC_AREA_TX, port->tx_region >> PAGE_SHIFT,
+		   port->tx_region_size >> PAGE_SHIFT);
+	mutex_unlock(&card->map_lock);
+}
