@@ -68,7 +68,7 @@ def run(
     size: int = records.SHORTEST,
     window: int = 4,
     total_window: int = 64,
-    timeout: float = 30.0,
+    seconds: float = 30.0,
 ) -> dict[str, Json]:
     """Exchange ``count`` records per client and wait for the answers.
 
@@ -77,7 +77,7 @@ def run(
     outrun the queues between them and the servers. Returns by name {"sent", "answers", "unique",
     "tags": {tag: answers}, "errors": {errno: times}, "foreign", "missing": the first few sequence numbers}.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + seconds
     clients: dict[int, Client] = {}
     with contextlib.ExitStack() as stack:
         poller = stack.enter_context(select.epoll())
@@ -135,8 +135,8 @@ def _pump(
     left = {fd for fd, client in clients.items() if not client.done}
     held: deque[int] = deque()
     under_way = 0
-    while left and (seconds := deadline - time.monotonic()) > 0:
-        for fd, events in poller.poll(seconds, 256):
+    while left and (rest := deadline - time.monotonic()) > 0:
+        for fd, events in poller.poll(rest, 256):
             client = clients[fd]
             before = client.under_way
             alive = not events & ~select.EPOLLOUT or _receive(client)
@@ -228,13 +228,13 @@ def _checksum(data: bytes) -> int:
     return ~(total + (total >> 16)) & 0xFFFF
 
 
-def ping(items: list[Json], count: int = 1, timeout: float = 30.0, again: float = 1.0) -> dict[str, Json]:
+def ping(items: list[Json], count: int = 1, seconds: float = 30.0, again: float = 1.0) -> dict[str, Json]:
     """ICMP echo from namespaces: {"name", "netns", "to"}, optionally "source", "device"; names are unique.
 
     A request without an answer is repeated after ``again`` seconds. Returns by name {"sent", "received",
     "rtt_ms": the last one, "errors"}.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + seconds
     waiting: dict[int, Json] = {}
     results: dict[str, Json] = {}
     with contextlib.ExitStack() as stack:

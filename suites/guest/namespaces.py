@@ -236,21 +236,22 @@ def _let_go(namespace: Namespace) -> None:
     os.close(namespace.fd)
 
 
-def destroy(names: Iterable[str] | None = None, timeout: float = 60.0) -> Json:
+def destroy(names: Iterable[str] | None = None, seconds: float = 60.0, missing_ok: bool = False) -> Json:
     """Remove them (None: all) and wait until the kernel has freed them.
 
     Ports go home first. TimeoutError names what is still alive: something pins it (rule N7). Returns
     {"seconds", "count"}.
     """
     start = time.monotonic()
-    chosen = [namespaces[name] for name in (list(namespaces) if names is None else names)]
+    wanted = list(namespaces) if names is None else list(names)
+    chosen = [namespaces[name] for name in wanted if name in namespaces or not missing_ok]
     with _home() as home, Monitor(netlink.RTNLGRP_NSID) as monitor:
         for namespace in chosen:
             for port in list(namespace.ports):
                 _leave(namespace, port, home)
             _let_go(namespace)
             del namespaces[namespace.name]
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + seconds
         _await_end(monitor, {one.nsid: one.name for one in chosen}, deadline)
         if chosen:
             # Their ends were announced at the start of the kernel's clean-up run; the next run starts when it
@@ -321,6 +322,11 @@ def links(name: str | None = None) -> list[Json]:
     """The interfaces of a namespace (None: the initial one)."""
     with _inside(name) as here:
         return [_told(link) for link in here.links()]
+
+
+def macs(names: list[str]) -> dict[str, dict[str, str]]:
+    """The MAC address of every interface of many namespaces."""
+    return {name: {link.name: link.address for link in namespaces[name].netlink.links()} for name in names}
 
 
 def _told(link: Link) -> Json:

@@ -49,7 +49,7 @@ def try_steps(
     connect: tuple[str, int] | None = None,
     sendto: tuple[str, int] | None = None,
     join: tuple[str, str] | None = None,
-    timeout: float = 5.0,
+    seconds: float = 5.0,
 ) -> Json:
     """Do what a program would, in this order, and say where it stopped.
 
@@ -60,7 +60,7 @@ def try_steps(
     local: list[Any] | None = None
     try:
         with contextlib.closing(make(netns, kind, device, blocking=True)) as sock:
-            sock.settimeout(timeout)
+            sock.settimeout(seconds)
             if bind is not None:
                 step = "bind"
                 sock.bind((bind[0], bind[1]))

@@ -1,0 +1,207 @@
+"""Goals of these fixtures:
+
+- A test is about twenty lines: what stands (a topology), what is sent, what must be seen inside and outside.
+- Dimensions are independent: the lab and its card kind, the topology, and how programs get their sockets
+  (``sockets``: the kernel's now, through exasock later) do not know of each other.
+- Nothing is left behind: everything a fixture makes it takes away; after every test the bench checks its own
+  health, and a guest that a test has soiled fails that test by name and is replaced before the next one.
+- A failure explains itself: one bundle with topology, captures, kernel log, counters, registers, versions.
+- No sleeps, no asserted times: readiness is an event with a named deadline, scaled to the accelerator.
+
+Options: ``--lab NAME`` (or LAB in the environment), ``--topology-only`` draws what each test stands on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from lab import api, state
+from lab.errors import LabError
+from lab.paths import Paths
+from suites import bundle, health
+from suites.outside import Outside
+from suites.place import Placed
+from suites.session import KERNEL, Programs, Session, SocketKind, facts
+from suites.topology import Topology
+from suites.traffic import Traffic
+
+#: Kinds of sockets that tests run through. A later kind joins here, and every test runs through it too.
+SOCKET_KINDS = (KERNEL,)
+_PHASES = pytest.StashKey[dict[str, pytest.CollectReport]]()
+_TOPOLOGY = pytest.StashKey[Topology]()
+_COUNTERS = pytest.StashKey[dict[str, Any]]()
+_SESSION = pytest.StashKey[Session]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("exalab")
+    group.addoption("--lab", default=os.environ.get("LAB", "lab"), help="name of the lab to use")
+    group.addoption("--topology-only", action="store_true", help="draw what each test stands on, run nothing")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in (
+        "expects(pattern, ...): kernel or cardd messages, or card counters, that this test causes on purpose",
+        "card(kind): needs this kind of card (emulated, real); skipped on another",
+        "accelerated_differs(why): a deliberate difference between kernel and accelerated sockets (N10)",
+    ):
+        config.addinivalue_line("markers", line)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "sockets" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "sockets", SOCKET_KINDS, ids=lambda kind: kind.name, indirect=True, scope="session"
+        )
+
+
+# --- the lab ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def lab_name(request: pytest.FixtureRequest) -> str:
+    return str(request.config.getoption("--lab"))
+
+
+@pytest.fixture(scope="session")
+def session(
+    request: pytest.FixtureRequest, lab_name: str, record_testsuite_property: Callable[[str, object], None]
+) -> Iterator[Session]:
+    """The lab, brought up when it is down, with the suites' modules in its guest."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        try:
+            lab = api.Lab.attach(lab_name)
+        except LabError:
+            if state.is_alive(Paths(lab_name)):
+                api.down(lab_name)
+            lab = api.up(lab_name)
+    with lab:
+        session = Session(lab)
+        request.config.stash[_SESSION] = session
+        for name, value in facts(lab).items():
+            record_testsuite_property(name, value)
+        yield session
+        record_testsuite_property("guests.replaced", len(session.replaced))
+        session.close()
+
+
+@pytest.fixture(autouse=True)
+def _card_kind(request: pytest.FixtureRequest, session: Session) -> None:
+    """Skip a test that needs another kind of card, with that reason."""
+    marker = request.node.get_closest_marker("card")
+    kind = session.lab.facts.get("card_kind", "emulated")
+    if marker is not None and kind not in marker.args:
+        pytest.skip(f"needs a card that is {' or '.join(marker.args)}; this lab's is {kind}")
+
+
+@pytest.fixture(autouse=True)
+def healthy(request: pytest.FixtureRequest, session: Session, record_property: Any) -> Iterator[None]:
+    """The health check after every test; a soiled guest fails the test by name and is replaced."""
+    if request.node.function.__doc__:
+        record_property("property", " ".join(request.node.function.__doc__.split()))
+    checkup = health.Checkup(session)
+    request.node.stash[_COUNTERS] = checkup.counters
+    yield
+    marker = request.node.get_closest_marker("expects")
+    findings = checkup.findings(marker.args if marker else ())
+    if findings:
+        record_property("health", "; ".join(findings))
+        text = "\n  ".join(findings)
+        topology = request.node.stash.get(_TOPOLOGY, None)
+        report = f"health check:\n  {text}\n"
+        where = bundle.collect(session, request.node.nodeid, report, topology, checkup.counters)
+        session.replace(f"{request.node.nodeid}: {findings[0]}")
+        pytest.fail(
+            f"health check after the test (the guest was replaced):\n  {text}\nbundle: {where}", False
+        )
+
+
+# --- dimensions ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def sockets(request: pytest.FixtureRequest) -> SocketKind:
+    """How programs under test get their sockets."""
+    kind: SocketKind = request.param
+    return kind
+
+
+@pytest.fixture
+def programs(session: Session, sockets: SocketKind, healthy: None) -> Programs:
+    """Starts programs under test, through the wrapper of their kind of sockets."""
+    return session.programs(sockets)
+
+
+@pytest.fixture
+def defer(healthy: None) -> Iterator[Callable[..., None]]:
+    """``defer(function, *arguments)``: called at the end of the test, the last one first."""
+    with ExitStack() as stack:
+
+        def later(function: Callable[..., object], *arguments: object, **named: object) -> None:
+            stack.callback(function, *arguments, **named)
+
+        yield later
+
+
+@pytest.fixture
+def place(
+    request: pytest.FixtureRequest, session: Session, healthy: None
+) -> Iterator[Callable[[Topology], Placed]]:
+    """``place(topology)`` builds it and returns it standing; it is taken away at the end of the test."""
+    with ExitStack() as stack:
+
+        def build(topology: Topology) -> Placed:
+            request.node.stash[_TOPOLOGY] = topology
+            if request.config.getoption("--topology-only"):
+                pytest.skip(f"\n{topology}\n")
+            placed = Placed(session, topology)
+            stack.callback(placed.destroy)
+            return placed
+
+        yield build
+
+
+@pytest.fixture
+def traffic(programs: Programs, place: object) -> Iterator[Traffic]:
+    """Echo servers and counting clients of this test; ended before the namespaces are."""
+    traffic = Traffic(programs)
+    yield traffic
+    traffic.stop()
+
+
+@pytest.fixture
+def wire(session: Session, healthy: None) -> Iterator[Outside]:
+    """The tester's end of the wire (``tester:t0``), its stations, and the captures of this test."""
+    paths = session.lab.paths
+    outside = Outside(paths.testers / "t0.sock", paths.capture, session.control)
+    yield outside
+    outside.close()
+
+
+# --- reports ------------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A failed test gets its bundle while everything still stands."""
+    report = yield
+    session = item.config.stash.get(_SESSION, None)
+    if report.failed and report.when == "call" and session is not None:
+        topology = item.stash.get(_TOPOLOGY, None)
+        if topology is not None:
+            report.sections.append(("topology", str(topology)))
+        where = bundle.collect(
+            session, item.nodeid, str(report.longrepr), topology, item.stash.get(_COUNTERS, {})
+        )
+        report.sections.append(("bundle", str(where)))
+    return report
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"exalab: lab {config.getoption('--lab')}"

@@ -1,0 +1,140 @@
+"""The lab under the suites: attached once, watched by the health check, replaced when a test soils it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lab import api
+from lab.cardd.control import Control
+from lab.deadline import scaled
+from lab.guest.client import Agent, Process
+from suites.guest import echo, exchange, health, namespaces, netlink, pump, records, sockets
+
+#: Modules of the agent itself, and of the programs that carry traffic, each after what it imports.
+AGENT_MODULES = (netlink, namespaces, sockets, health)
+PROGRAM_MODULES = (records, sockets, echo, exchange, pump)
+
+
+@dataclass(frozen=True)
+class SocketKind:
+    """How programs get their sockets: ``prefix`` is the command that starts a program so."""
+
+    name: str
+    prefix: tuple[str, ...] = ()
+
+
+#: The kernel's own: the oracle of every other kind.
+KERNEL = SocketKind("kernel")
+
+
+class Programs:
+    """The programs under test: started here and nowhere else, so that one parameter says how."""
+
+    def __init__(self, agent: Agent, kind: SocketKind) -> None:
+        self.agent, self.kind = agent, kind
+        self._workers: dict[str, Agent] = {}
+
+    def worker(self, name: str) -> Agent:
+        """A Python process in the guest with the traffic modules, started on first use."""
+        worker = self._workers.get(name)
+        if worker is None or not worker.alive:
+            worker = self.agent.worker(self.kind.prefix, timeout=scaled(6))
+            worker.load(*PROGRAM_MODULES)
+            self._workers[name] = worker
+        return worker
+
+    @property
+    def servers(self) -> Agent:
+        return self.worker("servers")
+
+    @property
+    def clients(self) -> Agent:
+        return self.worker("clients")
+
+    def start(self, argv: Sequence[str], netns: str | None = None) -> Process:
+        """Any other program, in a namespace."""
+        return self.agent.spawn([*self.kind.prefix, *argv], netns=netns)
+
+    def pids(self) -> set[str]:
+        return {str(worker.hello.pid) for worker in self._workers.values() if worker.alive}
+
+    def close(self) -> None:
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()
+
+
+class Session:
+    """The attached lab. Its parts change when the lab is replaced: ask for them here each time."""
+
+    def __init__(self, lab: api.Lab) -> None:
+        self.lab = lab
+        self.agent: Agent
+        self.control: Control
+        #: The net device of each port: {"card0:0": "eth0"}.
+        self.devices: dict[str, str] = {}
+        self.baseline: dict[str, Any] = {}
+        self.replaced: list[str] = []
+        self._programs: dict[str, Programs] = {}
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Load the guest's modules, forget what an earlier client left, find the ports."""
+        self.agent, self.control = self.lab.agent, self.lab.control
+        self._programs = {}
+        self.agent.load(*AGENT_MODULES)
+        self.agent.call(namespaces.clear)
+        self.agent.call(namespaces.quiet)
+        self.agent.call(health.begin)
+        self.devices = self.find_devices()
+        for device in self.devices.values():
+            self.agent.call(namespaces.change, name=None, device=device, up=True)
+        self.baseline = self.agent.call(health.snapshot, timeout=scaled(6))
+
+    def find_devices(self) -> dict[str, str]:
+        """Ports by MAC address: the card knows which is which, whatever the guest named them."""
+        found = {port["mac"].lower(): port["name"] for port in self.agent.call(health.ports)}
+        ends = {one["end"]: (one["mac"] or "").lower() for one in self.control.ports() if one.get("mac")}
+        return {end: found[mac] for end, mac in sorted(ends.items()) if mac in found}
+
+    def programs(self, kind: SocketKind) -> Programs:
+        """Programs with this kind of sockets; their processes live on from test to test."""
+        if kind.name not in self._programs:
+            self._programs[kind.name] = Programs(self.agent, kind)
+        return self._programs[kind.name]
+
+    def program_pids(self) -> set[str]:
+        return {pid for programs in self._programs.values() for pid in programs.pids()}
+
+    def replace(self, reason: str) -> None:
+        """A fresh guest: the machine boots again from its read-only image."""
+        self.replaced.append(reason)
+        self.lab.restart()
+        self._prepare()
+
+    def close(self) -> None:
+        for programs in self._programs.values():
+            programs.close()
+
+
+def facts(lab: api.Lab) -> dict[str, str]:
+    """What a report must say to mean something later: accelerator, kernel, image digests."""
+    return {
+        "accelerator": str(lab.accelerator),
+        "kernel": lab.agent.hello.kernel,
+        **{f"image.{name}": digest for name, digest in image_digests().items()},
+    }
+
+
+def image_digests() -> dict[str, str]:
+    """The digest of each image there is."""
+    import json
+
+    from lab.paths import images
+
+    found = {}
+    for path in sorted(images().glob("*/manifest.json")):
+        found[path.parent.name] = str(json.loads(path.read_text()).get("digest", "unknown"))
+    return found
