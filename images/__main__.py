@@ -42,7 +42,9 @@ def lock() -> None:
             locks.write(fresh, path)
             changes = locks.compare(old, fresh) if old else []
             text = f"{name}: {len(fresh.packages)} packages, archive of {fresh.header.snapshot}"
-            console.say(f"{text}\n{locks.table(changes)}" if changes else f"{text}, no change" if old else text)
+            console.say(
+                f"{text}\n{locks.table(changes)}" if changes else f"{text}, no change" if old else text
+            )
 
 
 @main.command()
@@ -60,7 +62,9 @@ def status() -> None:
     with console.reporting():
         for name in ORDER:
             found = building.current(name)
-            console.out.print(f"{name:8} {found.digest[:23] + ' up to date' if found else 'missing or out of date'}")
+            console.out.print(
+                f"{name:8} {found.digest[:23] + ' up to date' if found else 'missing or out of date'}"
+            )
 
 
 main()

@@ -61,9 +61,7 @@ class Sources:
         return urls
 
 
-def discover(
-    environment: Mapping[str, str] | None = None, etc: Path = Path("/etc/apt")
-) -> Sources:
+def discover(environment: Mapping[str, str] | None = None, etc: Path = Path("/etc/apt")) -> Sources:
     """Addresses from the environment, else from apt's configuration.
 
     LabError when neither names a Debian archive.
@@ -78,11 +76,16 @@ def discover(
         )
     security = env.get("EXALAB_SECURITY_ARCHIVE") or _pick(entries, _SECURITY_SUITE, "debian-security")
     snapshot = env.get("EXALAB_SNAPSHOT")
-    return Sources(main.rstrip("/"), (security or "").rstrip("/") or None, (snapshot or "").rstrip("/") or None)
+    return Sources(
+        main.rstrip("/"), (security or "").rstrip("/") or None, (snapshot or "").rstrip("/") or None
+    )
 
 
 def _pick(entries: list[Entry], suite: re.Pattern[str], folder: str) -> str | None:
-    """The archive of the first fitting entry; others' archives may use Debian's suite names, so prefer its folder name."""
+    """The archive of the first fitting entry.
+
+    Other people's archives may use Debian's suite names, so one in Debian's own folder comes first.
+    """
     fitting = [e for e in entries if suite.match(e.suite) and "main" in e.components]
     fitting.sort(key=lambda e: not e.uri.rstrip("/").endswith("/" + folder))
     return fitting[0].uri if fitting else None
@@ -123,7 +126,10 @@ def _deb822(text: str) -> Iterator[Entry]:
                 key, _, value = line.partition(":")
                 key = key.strip().lower()
                 fields[key] = value.strip()
-        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() in ("no", "false"):
+        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() in (
+            "no",
+            "false",
+        ):
             continue
         for item in fields.get("uris", "").split():
             for uri in _addresses(item):

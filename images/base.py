@@ -37,7 +37,7 @@ _OF_IMAGE = {
         "path-exclude=/usr/share/qemu/openbios*",
         "path-exclude=/usr/lib/ipxe/*",
     ),
-    # The kernel image comes with the headers by dependency, but only its System.map and config are of use here.
+    # The kernel comes with the headers by dependency, but only its System.map and config are of use here.
     "builder": (f"path-exclude={_MODULES}/*", "path-exclude=/boot/vmlinuz-*"),
     "dut": (
         # A virtual machine: of the drivers keep what it can have, and everything of networking.
@@ -46,11 +46,29 @@ _OF_IMAGE = {
         *(
             f"path-include={_MODULES}/drivers/{kept}"
             for kept in (
-                "virtio/*", "block/*", "char/hw_random/*", "ptp/*", "pps/*", "i2c/*", "uio/*", "vfio/*", "vhost/*",
-                "misc/eeprom/*", "net/*.ko*", "net/bonding/*", "net/ipvlan/*", "net/team/*", "net/vxlan/*", "net/mdio/*",
-                "net/phy/*", "net/vmxnet3/*", "net/ethernet/intel/e1000*", "infiniband/core/*",
+                "virtio/*",
+                "block/*",
+                "char/hw_random/*",
+                "ptp/*",
+                "pps/*",
+                "i2c/*",
+                "uio/*",
+                "vfio/*",
+                "vhost/*",
+                "misc/eeprom/*",
+                "net/*.ko*",
+                "net/bonding/*",
+                "net/ipvlan/*",
+                "net/team/*",
+                "net/vxlan/*",
+                "net/mdio/*",
+                "net/phy/*",
+                "net/vmxnet3/*",
+                "net/ethernet/intel/e1000*",
+                "infiniband/core/*",
             )
         ),
+        f"path-exclude={_MODULES}/arch/x86/kvm/*",
         f"path-exclude={_MODULES}/net/bluetooth/*",
         f"path-exclude={_MODULES}/net/mac80211/*",
         f"path-exclude={_MODULES}/net/wireless/*",
@@ -59,12 +77,14 @@ _OF_IMAGE = {
         "path-exclude=/usr/share/perl/*/pod/*",
         "path-exclude=/usr/lib/udev/hwdb.d/*",
     ),
-}  # fmt: skip
+}
 
 
 def key(lock: Lock) -> str:
     """What a base tree depends on: the packages and the way they are unpacked."""
-    recipe = "\n".join((lock.content, str(lock.epoch), *_options(lock.header.image), Path(__file__).read_text("utf-8")))
+    recipe = "\n".join(
+        (lock.content, str(lock.epoch), *_options(lock.header.image), Path(__file__).read_text("utf-8"))
+    )
     return hashlib.sha256(recipe.encode()).hexdigest()
 
 
@@ -110,7 +130,8 @@ def write_repository(lock: Lock, debs: Mapping[Package, Path], repository: Path)
     (repository / "Packages").write_text(index, encoding="utf-8")
     data = index.encode()
     (repository / "Release").write_text(
-        f"Suite: {lock.header.suite}\nCodename: {lock.header.suite}\nArchitectures: {lock.header.architecture} all\n"
+        f"Suite: {lock.header.suite}\nCodename: {lock.header.suite}\n"
+        f"Architectures: {lock.header.architecture} all\n"
         f"Date: {formatdate(lock.epoch, usegmt=True)}\n"
         f"SHA256:\n {hashlib.sha256(data).hexdigest()} {len(data)} Packages\n",
         encoding="utf-8",
@@ -128,7 +149,10 @@ def _options(image: str) -> tuple[str, ...]:
 
 def _mmdebstrap(lock: Lock, repository: Path, root: Path, log: Path) -> None:
     argv = [
-        "mmdebstrap", "--mode=root", "--format=directory", "--variant=essential",
+        "mmdebstrap",
+        "--mode=root",
+        "--format=directory",
+        "--variant=essential",
         f"--architectures={lock.header.architecture}",
         f"--include={','.join(f'{p.name}={p.version}' for p in lock.packages)}",
         "--aptopt=APT::Install-Recommends false",
@@ -136,8 +160,10 @@ def _mmdebstrap(lock: Lock, repository: Path, root: Path, log: Path) -> None:
         "--aptopt=Acquire::Languages none",
         "--dpkgopt=force-unsafe-io",
         *(f"--dpkgopt={option}" for option in _options(lock.header.image)),
-        lock.header.suite, str(root), f"deb [trusted=yes] copy:{repository} ./",
-    ]  # fmt: skip
+        lock.header.suite,
+        str(root),
+        f"deb [trusted=yes] copy:{repository} ./",
+    ]
     env = {"SOURCE_DATE_EPOCH": str(lock.epoch), "INITRD": "No"}
     sandbox.run(sandbox.isolated(argv), f"unpacking the packages of {lock.header.image}", env=env, log=log)
 
@@ -159,4 +185,6 @@ def check(lock: Lock, root: Path) -> None:
     if have != wanted:
         odd = sorted(n for n in wanted.keys() | have.keys() if wanted.get(n) != have.get(n))
         lines = "\n".join(f"  {n}: locked {wanted.get(n)}, installed {have.get(n)}" for n in odd)
-        raise LabError(f"image {lock.header.image} does not hold what its lock says:\n{lines}", hint="make lock")
+        raise LabError(
+            f"image {lock.header.image} does not hold what its lock says:\n{lines}", hint="make lock"
+        )

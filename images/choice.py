@@ -1,4 +1,4 @@
-"""Which lock an image is built on: the tracked one while its packages can be had, else a fresh untracked one."""
+"""Which lock an image is built on: the tracked one while its packages can be had, else a fresh one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def refused() -> bool:
 
 @dataclass(frozen=True)
 class Choice:
-    """The locks of a build, all tracked or all fresh (kernel and headers must fit), and where the packages are."""
+    """The locks of a build and where the packages are.
+
+    All are tracked or all are fresh: the kernel of one image and the headers of another must fit.
+    """
 
     locks: dict[str, Lock]
     locked: bool
@@ -97,7 +100,7 @@ def choose(images: Iterable[str], workspace: Workspace) -> Choice:
             console.say(f"image {name}: the fresh lock differs from the tracked one:\n{lock.table(changes)}")
     console.warn(
         "building on fresh, untracked locks: results are not those of the lock under version control",
-        hint=f"they are in {workspace.fresh_locks}; `make lock` refreshes the tracked ones, LOCKED=1 refuses instead",
+        hint=f"they are in {workspace.fresh_locks}; make lock refreshes the tracked ones, LOCKED=1 refuses",
     )
     return Choice(fresh, False, _fetch(fresh, wanted, workspace))
 
@@ -109,7 +112,8 @@ def resolve(replaces: dict[str, str] | None = None) -> dict[str, Lock]:
     data = definition.load()
     with console.step("resolving packages"), Resolver(data, discover()) as resolver:
         return {
-            name: resolver.lock(data.images[name], replaces=replaces[name] if replaces else None) for name in ORDER
+            name: resolver.lock(data.images[name], replaces=replaces[name] if replaces else None)
+            for name in ORDER
         }
 
 

@@ -1,4 +1,4 @@
-"""A deterministic cpio archive (newc): sorted, owned by root, all times zero. Format: cpio(5), "New ASCII Format"."""
+"""A deterministic cpio archive: sorted, owned by root, all times zero. Format: cpio(5), "newc"."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _BLOCK = 512
 
 @dataclass(frozen=True)
 class Entry:
-    """One member. `name` without a leading slash; `data` is a file's content or a link's target; `rdev` (major, minor)."""
+    """One member.
+
+    `name` without a leading slash; `data` is a file's content or a link's target; `rdev` is (major, minor).
+    """
 
     name: str
     mode: int
@@ -54,7 +57,9 @@ class Archive:
 
     def encode(self) -> bytes:
         """The archive's bytes. Parents sort before their children, as the kernel's unpacker needs."""
-        members = [_member(e, inode) for inode, e in enumerate(sorted(self.entries.values(), key=_path), start=1)]
+        members = [
+            _member(e, inode) for inode, e in enumerate(sorted(self.entries.values(), key=_path), start=1)
+        ]
         body = b"".join(members) + _member(Entry("TRAILER!!!", 0), 0)
         return body + b"\0" * (-len(body) % _BLOCK)
 
@@ -66,7 +71,7 @@ def _path(entry: Entry) -> list[str]:
 def _member(entry: Entry, inode: int) -> bytes:
     name = entry.name.encode() + b"\0"
     links = 2 if stat.S_ISDIR(entry.mode) else 1
-    # inode, mode, uid, gid, nlink, mtime, filesize, dev major, dev minor, rdev major, rdev minor, namesize, check
+    # inode, mode, uid, gid, nlink, mtime, filesize, dev major and minor, rdev the same, namesize, check
     fields = (inode, entry.mode, 0, 0, links, 0, len(entry.data), 0, 0, *entry.rdev, len(name), 0)
     header = _MAGIC + b"".join(b"%08X" % value for value in fields)
     return _padded(header + name) + _padded(entry.data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -39,7 +39,8 @@ def load(path: Path = IMAGES / "images.toml") -> Definition:
     """Read images.toml. KeyError or TOMLDecodeError when it is malformed: it is part of the source."""
     data = tomllib.loads(path.read_text(encoding="utf-8"))
     images = {
-        name: Image(name, data[name]["description"], tuple(sorted(set(data[name]["packages"])))) for name in ORDER
+        name: Image(name, data[name]["description"], tuple(sorted(set(data[name]["packages"]))))
+        for name in ORDER
     }
     return Definition(
         suite=data["suite"],
@@ -61,7 +62,7 @@ class Workspace:
     """Where one run puts things. `verify` and `bench` use others than the checkout's."""
 
     out: Path = ROOT / "out"
-    cache: Path = default_cache()
+    cache: Path = field(default_factory=default_cache)
     keep_base: bool = True
 
     @property

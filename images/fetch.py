@@ -1,7 +1,7 @@
-"""Bringing the locked packages to this machine: cache, then snapshot, then the machine's archive; always verified.
+"""Bringing the locked packages here: cache, then snapshot, then the machine's archive; always verified.
 
-The cache is content-addressed (deb/<first two hex digits>/<sha256>.deb) and may be shared by checkouts and machines:
-a file is placed there by rename, and only once its size and sha256 are right.
+The cache is content-addressed (deb/<first two hex digits>/<sha256>.deb) and may be shared by checkouts and
+machines: a file is placed there by rename, and only once its size and sha256 are right.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Progress:
         self.on_change(str(self))
 
     def __str__(self) -> str:
-        return f"{self.done}/{self.files} packages, {self.received / 1e6:.0f} of {self.bytes / 1e6:.0f} MB received"
+        megabytes = f"{self.received / 1e6:.0f} of {self.bytes / 1e6:.0f} MB"
+        return f"{self.done}/{self.files} packages, {megabytes} received"
 
 
 class Gone(Exception):
@@ -104,8 +105,12 @@ def fetch(
     return {package: cached(package, cache) for package in lock.packages}
 
 
-def _download_all(lock: Lock, missing: Iterable[Package], sources: Sources, cache: Path, progress: Progress) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({**proxies(), **urllib.request.getproxies()}))
+def _download_all(
+    lock: Lock, missing: Iterable[Package], sources: Sources, cache: Path, progress: Progress
+) -> None:
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({**proxies(), **urllib.request.getproxies()})
+    )
     gone: list[Gone] = []
     stop = threading.Event()
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="fetch") as pool:
@@ -184,11 +189,16 @@ def _download(
     progress: Progress,
     stop: threading.Event,
 ) -> None:
-    """Resume or start the .part file, verify, place. The part is locked: builds of other checkouts share the cache."""
+    """Resume or start the .part file, verify, place.
+
+    The part is locked while we write: builds of other checkouts may share the cache.
+    """
     part = final.with_suffix(".part")
     with part.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        if final.is_file():
+        if final.is_file() and final.stat().st_size == package.size:
+            # Another build was quicker; ours may be a new, empty part.
+            part.unlink(missing_ok=True)
             return
         start = file.tell()
         if start >= package.size:

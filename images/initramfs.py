@@ -1,4 +1,4 @@
-"""The initramfs: busybox, the modules that reach the root, and our init script; nothing else, always the same bytes."""
+"""The initramfs: busybox, the modules that reach the root, our init script; always the same bytes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lab.errors import LabError
 from .cpio import Archive
 from .definition import IMAGES
 
-# What the root needs, beside their dependencies; virtio_pci and virtio_console are built into Debian's kernel.
-# libcrc32c, which erofs needs, asks the crypto layer for crc32c when it is loaded: modules.dep does not know that.
+# What the root needs; dependencies come by themselves. virtio_pci and virtio_console are built in.
+# libcrc32c, which erofs needs, asks the crypto layer for crc32c when loaded: modules.dep does not say so.
 ROOT_MODULES = ("virtio_blk", "crc32c_generic", "erofs", "overlay")
 
 
@@ -19,7 +19,9 @@ def kernel_version(root: Path) -> str:
     """The one kernel a tree holds. LabError when there is none or several."""
     versions = sorted(p.name for p in (root / "usr/lib/modules").glob("*") if (p / "modules.dep").is_file())
     if len(versions) != 1:
-        raise LabError(f"{root} holds {len(versions)} kernels: {', '.join(versions)}", hint="one kernel an image")
+        raise LabError(
+            f"{root} holds {len(versions)} kernels: {', '.join(versions)}", hint="one kernel an image"
+        )
     return versions[0]
 
 
@@ -54,7 +56,10 @@ def _module(path: str) -> str:
 
 
 def build(root: Path) -> bytes:
-    """The archive for a dut tree (which gives busybox and the modules). Uncompressed: it is small and TCG is slow."""
+    """The archive for a dut tree, which gives busybox and the modules.
+
+    Uncompressed: it is small, and unpacking costs more than reading where every instruction is emulated.
+    """
     modules = root / "usr/lib/modules" / kernel_version(root)
     archive = Archive()
     for folder in ("dev", "proc", "sys", "root", "bin", "modules", "over", "lower"):

@@ -43,8 +43,10 @@ class Package(BaseModel):
 
 
 class Header(BaseModel):
-    """First line of a lock. `snapshot` is the archive's own time stamp (its Release files), UTC, YYYYMMDDTHHMMSSZ;
-    `replaces` is the digest of the tracked lock that an untracked one stands in for.
+    """First line of a lock.
+
+    `snapshot` is the archive's own time stamp (its Release files), UTC, YYYYMMDDTHHMMSSZ; `replaces` is the
+    digest of the tracked lock that an untracked one stands in for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -107,13 +109,15 @@ def read(path: Path) -> Lock:
     try:
         header = Header.model_validate_json(lines[0] if lines else "")
         packages = []
-        for number, line in enumerate(lines[1:], start=2):
+        for line in lines[1:]:
+            number += 1
             packages.append(Package.model_validate_json(line))
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"]) or "line"
         raise LabError(
-            f"{path}:{number}: {where}: {problem['msg']}", hint="restore the file from git, or write it anew: make lock"
+            f"{path}:{number}: {where}: {problem['msg']}",
+            hint="restore the file from git, or write it anew: make lock",
         ) from error
     names = [p.name for p in packages]
     if len(set(names)) != len(names):
@@ -156,4 +160,6 @@ def table(changes: Iterable[Change]) -> str:
     rows = [(c.name, c.before or "-", c.after or "-") for c in changes]
     rows.insert(0, ("package", "tracked lock", "archive now"))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join("  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

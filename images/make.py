@@ -26,7 +26,9 @@ _UUID = uuid.uuid5(uuid.NAMESPACE_DNS, "root.exalab.invalid")
 class Maker:
     """One build's shared facts."""
 
-    def __init__(self, workspace: Workspace, chosen: Choice, digests: Mapping[str, str], times: Times) -> None:
+    def __init__(
+        self, workspace: Workspace, chosen: Choice, digests: Mapping[str, str], times: Times
+    ) -> None:
         self.workspace = workspace
         self.chosen = chosen
         self.digests = digests
@@ -37,6 +39,8 @@ class Maker:
         root = self.workspace.work / name / "root"
         root.parent.mkdir(parents=True)
         lock = self.chosen.locks[name]
+        # As they are before we read them: a source that changes meanwhile makes the image stale, not wrong.
+        inputs = manifest.inputs(name, self.digests)
         with self.times.phase(f"image {name}: packages"):
             base.build(lock, self.chosen.debs, root, self.workspace)
         if name == "dut":
@@ -54,7 +58,7 @@ class Maker:
                 kernel=initramfs.kernel_version(root) if name == "dut" else None,
                 lock=self.digests[name],
                 locked=self.chosen.locked,
-                inputs=manifest.inputs(name, self.digests),
+                inputs=inputs,
                 epoch=lock.epoch,
                 files=files,
             )
@@ -69,7 +73,9 @@ class Maker:
         variables: dict[str, object] = {}
         if name == "dut":
             # The image itself has no use for it: QEMU starts the kernel from this file.
-            shutil.copyfile(root / "boot" / f"vmlinuz-{initramfs.kernel_version(root)}", root.parent / "vmlinuz")
+            shutil.copyfile(
+                root / "boot" / f"vmlinuz-{initramfs.kernel_version(root)}", root.parent / "vmlinuz"
+            )
             build = scratch / "build"
             build.mkdir(parents=True)
             driver = (ROOT / "datapath" / "exanic" / "Makefile").is_file()
@@ -79,7 +85,9 @@ class Maker:
                     target = build / Path(*relative.parts[1:])
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(source, target)
-            hosts.append(Host("builder", self.workspace.images / "builder" / "root", ((str(build), "build", True),)))
+            hosts.append(
+                Host("builder", self.workspace.images / "builder" / "root", ((str(build), "build", True),))
+            )
             variables = {
                 "exalab_kernel": initramfs.kernel_version(root),
                 "exalab_driver": driver,
@@ -95,12 +103,20 @@ class Maker:
         folder = root.parent
         (folder / "initrd.img").write_bytes(initramfs.build(root))
         argv = [
-            "mkfs.erofs", "--quiet", f"-T{self.chosen.locks['dut'].epoch}", "--mkfs-time", f"-U{_UUID}", "-Lexalab-dut",
-            "/build/root.erofs", "/build/root",
-        ]  # fmt: skip
+            "mkfs.erofs",
+            "--quiet",
+            f"-T{self.chosen.locks['dut'].epoch}",
+            "--mkfs-time",
+            f"-U{_UUID}",
+            "-Lexalab-dut",
+            "/build/root.erofs",
+            "/build/root",
+        ]
         tools = self.workspace.images / "tools" / "root"
         binds = [Bind(folder, "build", writable=True)]
-        sandbox.run(sandbox.in_root(tools, argv, binds), "mkfs.erofs", log=self.workspace.images / "logs" / "mkfs.log")
+        sandbox.run(
+            sandbox.in_root(tools, argv, binds), "mkfs.erofs", log=self.workspace.images / "logs" / "mkfs.log"
+        )
         return {name: tree.file_digest(folder / name) for name in ("vmlinuz", "initrd.img", "root.erofs")}
 
     def _place(self, name: str) -> None:

@@ -21,10 +21,14 @@ _SOURCES = {
     "tools": (),
     "builder": (),
     "dut": (
-        "images/initramfs", "images/initramfs.py", "images/cpio.py", "datapath/exanic", "datapath/include",
+        "images/initramfs",
+        "images/initramfs.py",
+        "images/cpio.py",
+        "datapath/exanic",
+        "datapath/include",
         "lab/guest/agent.py",
     ),
-}  # fmt: skip
+}
 # Of the datapath only what its Makefiles read; compiling leaves much else beside it.
 _DATAPATH = (".c", ".h", ".S")
 _DATAPATH_NAMES = ("Makefile", "Kbuild")
@@ -97,5 +101,3 @@ def inputs(image: str, locks: Mapping[str, str]) -> str:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         total.update(f"{path.relative_to(ROOT)}:{content}:{path.stat().st_mode & 0o111:o}\n".encode())
     return total.hexdigest()
-
-

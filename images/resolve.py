@@ -1,7 +1,7 @@
 """Turning package names into a lock, with apt in a configuration of its own.
 
-Nothing of the machine's apt state is read or changed: lists, cache and status live in a scratch folder, the package
-status is empty, and the Debian keyring checks every Release file.
+Nothing of the machine's apt state is read or changed: lists, cache and status live in a scratch folder, the
+package status is empty, and the Debian keyring checks every Release file.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ class Resolver:
     def _apt(self, *arguments: str) -> str:
         env = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME") or k.lower().endswith("_proxy")}
         env |= {"APT_CONFIG": str(self._dir / "apt.conf"), "LC_ALL": "C.UTF-8"}
-        done = subprocess.run(["apt-get", "-q", *arguments], env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["apt-get", "-q", *arguments], env=env, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise LabError(
                 f"apt-get {arguments[0]} failed:\n{done.stderr.strip() or done.stdout.strip()}",
@@ -114,11 +116,15 @@ class Resolver:
     def _update(self) -> None:
         self._apt("update", "--error-on=any")
         for release in (self._dir / "state/lists").glob("*_InRelease"):
-            match = re.search(r"^Date: (.+)$", release.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+            match = re.search(
+                r"^Date: (.+)$", release.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+            )
             if match:
                 self._stamps.append(parsedate_to_datetime(match[1]))
         if not self._stamps:
-            raise LabError("the archive's Release files carry no date", hint="EXALAB_ARCHIVE names another archive")
+            raise LabError(
+                "the archive's Release files carry no date", hint="EXALAB_ARCHIVE names another archive"
+            )
 
     def _package(self, line: str) -> Package:
         match = _URI.match(line)

@@ -46,7 +46,9 @@ class _Shown:
             if kind == "playbook_on_task_start":
                 self.close()
                 role = data.get("role", "play")
-                self.current = step(f"image {self.image}: {role}: {data.get('task', '?').removeprefix(role + ' : ')}")
+                self.current = step(
+                    f"image {self.image}: {role}: {data.get('task', '?').removeprefix(role + ' : ')}"
+                )
                 self.current.__enter__()
             elif kind in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
                 result = data.get("res", {})
@@ -110,6 +112,9 @@ def apply(image: str, hosts: tuple[Host, ...], variables: dict[str, Any], scratc
         shown.close()
     if result.status != "successful":
         told = "\n".join(shown.failures) or result.stdout.read()[-2000:]
-        raise LabError(f"image {image}: the roles failed:\n{told}", hint=f"roles are in {_PLAYS / 'roles'}")
+        raise LabError(
+            f"image {image}: the roles failed:\n{told}",
+            hint=f"roles are in {_PLAYS / 'roles'}; EXALAB_IMAGES=keep goes on with the images built before",
+        )
     for host in hosts:
         shutil.rmtree(host.root / REMOTE_TMP, ignore_errors=True)

@@ -1,7 +1,7 @@
 """Running a command so that nothing of it can outlive us: a mount and a pid namespace of its own.
 
-The first process of the namespace dies with its parent, and everything in a pid namespace dies with its first process;
-mounts made inside are seen nowhere else and go with it. So neither Ctrl-C nor kill -9 leaves anything behind.
+The first process of the namespace dies with its parent, and everything in a pid namespace dies with its first
+process; mounts made inside are seen nowhere else and go with it. So even kill -9 leaves nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CLEAN_ENV = {
     "DEBIAN_FRONTEND": "noninteractive",
 }
 
-# Run by /bin/sh inside the new namespaces, before the chroot. $1 = root, then pairs source:target, then --, then argv.
+# Run by /bin/sh in the new namespaces, before the chroot. $1 = root, then source target ro|rw ..., --, argv.
 _ENTER = """
 set -e
 umask 022
@@ -54,15 +54,27 @@ class Bind:
 def isolated(argv: Sequence[str]) -> list[str]:
     """argv prefixed so that it runs in its own mount and pid namespace and dies with us."""
     return [
-        "setpriv", "--pdeathsig", "KILL",
-        "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--propagation", "private",
-        "--", *argv,
-    ]  # fmt: skip
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child=KILL",
+        "--mount-proc",
+        "--propagation",
+        "private",
+        "--",
+        *argv,
+    ]
 
 
 def in_root(root: Path, argv: Sequence[str], binds: Sequence[Bind] = ()) -> list[str]:
     """The full argv that runs `argv` inside a root tree: own /proc, empty /tmp and /run, umask 022."""
-    words = [word for b in binds for word in (str(b.source), b.target.lstrip("/"), "rw" if b.writable else "ro")]
+    words = [
+        word for b in binds for word in (str(b.source), b.target.lstrip("/"), "rw" if b.writable else "ro")
+    ]
     return isolated(["/bin/sh", "-c", _ENTER, "exalab", str(root), *words, "--", *argv])
 
 
@@ -79,15 +91,24 @@ def run(
     `log` keeps everything it printed; the environment is a fixed one (plus `env`), whatever ours is.
     """
     done = subprocess.run(
-        list(argv), env={**CLEAN_ENV, **(env or {})}, cwd=cwd, stdin=subprocess.DEVNULL, text=True, errors="replace",
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, umask=0o022, check=False,
-    )  # fmt: skip
+        list(argv),
+        env={**CLEAN_ENV, **(env or {})},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        capture_output=True,
+        umask=0o022,
+        check=False,
+    )
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(f"$ {' '.join(argv)}\n{done.stdout}{done.stderr}", encoding="utf-8")
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
-        raise LabError(f"{what} failed (exit {done.returncode}):\n{tail}", hint=f"all of it: {log}" if log else None)
+        raise LabError(
+            f"{what} failed (exit {done.returncode}):\n{tail}", hint=f"all of it: {log}" if log else None
+        )
     return done.stdout
 
 

@@ -18,7 +18,10 @@ def walk(root: Path) -> Iterator[Path]:
 
 
 def clamp_times(root: Path, epoch: int) -> None:
-    """No time stamp later than the epoch: what packages brought keeps its time, what the build made gets the epoch's."""
+    """No time stamp later than the epoch.
+
+    What packages brought keeps its time; what the build made gets the epoch's.
+    """
     for path in (root, *walk(root)):
         status = path.lstat()
         if status.st_mtime > epoch:

@@ -21,7 +21,7 @@ DOCUMENTATION = """
 name: exalab_root
 short_description: Run in a root tree, isolated, leaving nothing behind
 description:
-  - Every command gets its own mount and pid namespace, in which proc, an empty tmp and the wanted binds are mounted.
+  - Every command gets its own mount and pid namespace, with proc, an empty tmp and the wanted binds.
   - When Ansible dies, by whatever signal, the kernel ends the commands and their mounts.
 author: exalab
 options:
@@ -59,10 +59,14 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # ansible carries no ty
         self._connected = True
         return self
 
-    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
+    def exec_command(
+        self, cmd: str, in_data: bytes | None = None, sudoable: bool = True
+    ) -> tuple[int, bytes, bytes]:
         """Run a shell command inside; returns code, stdout, stderr."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
-        binds = [Bind(Path(source), target, writable) for source, target, writable in json.loads(self._binds())]
+        binds = [
+            Bind(Path(source), target, writable) for source, target, writable in json.loads(self._binds())
+        ]
         argv = in_root(Path(self.get_option("root")), ["/bin/sh", "-c", cmd], binds)
         env = {**CLEAN_ENV, "SOURCE_DATE_EPOCH": str(self.get_option("epoch"))}
         source: dict[str, Any] = {"input": in_data} if in_data is not None else {"stdin": subprocess.DEVNULL}

@@ -6,7 +6,12 @@ import shutil
 from pathlib import Path
 
 # Made at boot, different in every machine.
-IDENTITIES = ("etc/ssh/ssh_host_*", "var/lib/dbus/machine-id", "var/lib/systemd/random-seed", "etc/resolv.conf")
+IDENTITIES = (
+    "etc/ssh/ssh_host_*",
+    "var/lib/dbus/machine-id",
+    "var/lib/systemd/random-seed",
+    "etc/resolv.conf",
+)
 # Folders whose content goes, and which stay.
 EMPTY = ("var/cache", "var/log", "var/tmp", "var/lib/apt")
 # Left by mmdebstrap, apt, dpkg, debconf, shadow and ldconfig.
