@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lab.card.models import MODELS
+from lab.cardd.spec import MAX_CARDS
 from lab.errors import LabError
 from lab.paths import ROOT
 from lab.wire.segments import Cable, EndName, Switch, SwitchPort, Wiring
@@ -87,7 +88,7 @@ class _Machine(_Strict):
 class _Card(_Strict):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,15}$")] | None = None
     model: Annotated[str, BeforeValidator(_model)] = "X25"
-    serial: Annotated[str, Field(min_length=1, max_length=32)] | None = None
+    serial: Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -~]+$")] | None = None
     mac: Annotated[str, Field(pattern=r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")] | None = None
 
 
@@ -102,7 +103,7 @@ class _Switch(_Strict):
 
 class _File(_Strict):
     machine: _Machine = _Machine()
-    card: tuple[_Card, ...] = (_Card(),)
+    card: Annotated[tuple[_Card, ...], Field(min_length=1, max_length=MAX_CARDS)] = (_Card(),)
     cable: tuple[_Cable, ...] = ()
     switch: tuple[_Switch, ...] = ()
     seed: int = 1

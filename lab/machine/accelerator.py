@@ -25,8 +25,8 @@ from lab.machine.qmp import Qmp
 from lab.machine.sandbox import Bind, tools_argv
 from lab.process import Process, spawn, tail
 
-#: Real seconds: KVM boots a kernel in one; a busy machine is given twenty.
-PROBE_SECONDS = 20.0
+#: Real seconds: KVM boots a kernel in one; a busy machine is given thirty.
+PROBE_SECONDS = 30.0
 CHOICE = "EXALAB_ACCELERATOR"
 
 

@@ -15,6 +15,8 @@ from typing import Any, Literal
 Accelerator = Literal["kvm", "tcg"]
 Profile = Literal["fast", "systemd"]
 
+#: PCI device number of the first card's root port on bus 0; the other cards' follow.
+FIRST_SLOT = 0x10
 #: Name of the virtio-serial port the agent reads.
 AGENT_PORT = "exalab.agent"
 MANAGEMENT_MAC = "52:54:00:e8:00:01"
@@ -112,7 +114,7 @@ def qemu_argv(machine: Machine, qmp_fd: int | str) -> list[str]:
         argv += device("virtio-blk-pci", drive="root", serial="root", bus="pcie.0")
     if machine.agent is not None:
         argv += ["-chardev", f"socket,id=agent,path={machine.agent},server=on,wait=off"]
-        argv += device("virtio-serial-pci", id="agentbus", bus="pcie.0", max_ports=2)
+        argv += device("virtio-serial-pci", id="agentbus", bus="pcie.0")
         argv += device("virtserialport", bus="agentbus.0", chardev="agent", name=AGENT_PORT)
     if machine.management:
         # Port 0: the kernel picks a free one, and QEMU is asked which (no race with another lab).
@@ -122,7 +124,12 @@ def qemu_argv(machine: Machine, qmp_fd: int | str) -> list[str]:
     argv += device("virtio-rng-pci", rng="random", bus="pcie.0")
     for number, card in enumerate(machine.cards):
         argv += device(
-            "pcie-root-port", id=f"{card.name}.slot", bus="pcie.0", chassis=number + 1, slot=number + 1
+            "pcie-root-port",
+            id=f"{card.name}.slot",
+            bus="pcie.0",
+            addr=f"{FIRST_SLOT + number:#x}",
+            chassis=number + 1,
+            slot=number + 1,
         )
         argv += ["-device", json.dumps(card_device(card))]
     return [*argv, *machine.extra]

@@ -1,0 +1,416 @@
+"""Bringing a lab up: images, accelerator, cards, machine, guest, in this order, each with its time.
+
+A lab that is up already is left alone, quickly. Interrupted at any moment, nothing stays: see
+``lab.supervisor``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab import console, deadline, process
+from lab import paths as places
+from lab import state as states
+from lab.api import ask_supervisor, end
+from lab.deadline import Deadline
+from lab.errors import LabError, ProcessFailed
+from lab.machine import accelerator, command
+from lab.machine.sandbox import Bind, tools_argv
+from lab.paths import Paths
+from lab.process import Process
+from lab.state import State
+from lab.supervisor import QMP_FD, Plan
+
+if TYPE_CHECKING:
+    from lab.config import Config
+
+#: Seconds with KVM from QEMU's start to the agent's hello; one second is usual.
+BOOT_SECONDS = {"fast": 12.0, "systemd": 30.0}
+#: Seconds with KVM for the driver to find its cards.
+DRIVER_SECONDS = 6.0
+
+
+@dataclass
+class Times:
+    """How long each phase of `lab up` took, in seconds, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    _last: float = field(default_factory=time.monotonic)
+
+    def lap(self, name: str) -> None:
+        """The phase ``name`` ends now."""
+        now = time.monotonic()
+        self.seconds[name] = round(now - self._last, 2)
+        self._last = now
+
+
+@dataclass(frozen=True)
+class Images:
+    """The built images, by place and digest."""
+
+    tools: Path
+    dut: Path
+    digests: dict[str, str]
+    locked: bool
+
+    @property
+    def identity(self) -> str:
+        return " ".join(f"{name}={digest}" for name, digest in sorted(self.digests.items()))
+
+
+def have_images(keep: bool) -> Images:
+    """The images of this checkout, built when missing or stale; with ``keep``, whatever was built last."""
+    from images import build, manifest
+
+    folder = places.images()
+    found: dict[str, Any] = {}
+    if keep:
+        for name in ("tools", "dut"):
+            found[name] = manifest.read(folder / name)
+            if found[name] is None:
+                raise LabError(f"there is no image {name} to keep", hint="make images")
+    else:
+        found = dict(build.ensure(("tools", "dut")))
+    digests = {name: str(one.digest) for name, one in found.items()}
+    return Images(folder / "tools/root", folder / "dut", digests, all(one.locked for one in found.values()))
+
+
+def make_plan(
+    paths: Paths, config: Config, images: Images, found: accelerator.Found, profile: command.Profile
+) -> Plan:
+    """Everything the supervisor needs to start the lab, and write down, from what was chosen."""
+    machine = command.Machine(
+        kernel=images.dut / "vmlinuz",
+        initrd=images.dut / "initrd.img",
+        root=images.dut / "root.erofs",
+        accelerator=found.name,
+        cpus=config.cpus,
+        memory=config.memory,
+        profile=profile,
+        cards=tuple(command.CardSlot(card.name, paths.card(card.name)) for card in config.cards),
+        agent=paths.agent,
+        serial=paths.serial,
+        serial_log=paths.serial_log,
+        name=f"exalab-{paths.name}",
+    )
+    binds = (Bind(paths.run, writable=True), Bind(paths.out, writable=True), Bind(images.dut))
+    cardd = (sys.executable, "-m", "lab.cardd", "--spec", str(paths.spec)) if config.cards else ()
+    facts = {
+        "fingerprint": fingerprint(config, images, profile),
+        "accelerator": found.name,
+        "reason": found.reason,
+        "profile": profile,
+        "images": images.digests,
+        "locked": images.locked,
+        "config": config.source,
+        "cpus": config.cpus,
+        "memory": config.memory,
+        "cards": [asdict(card) | {"ports": card.ports} for card in config.cards],
+        "wiring": [segment.model_dump() for segment in config.wiring.segments],
+    }
+    return Plan(
+        cardd=cardd,
+        cardd_ready=str(paths.control),
+        machine=tuple(tools_argv(images.tools, command.qemu_argv(machine, QMP_FD), binds)),
+        facts=facts,
+    )
+
+
+def fingerprint(config: Config, images: Images, profile: str) -> str:
+    """Changes when a lab that is up is no longer the one asked for."""
+    text = f"{replace(config, source='')!r} {images.identity} {profile}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def cardd_spec(paths: Paths, config: Config) -> dict[str, Any]:
+    """What cardd serves (``lab.cardd.spec``)."""
+    return {
+        "cards": [
+            {
+                "name": card.name,
+                "model": card.model,
+                "serial": card.serial,
+                "mac": card.mac,
+                "socket": str(paths.card(card.name)),
+            }
+            for card in config.cards
+        ],
+        "wiring": [segment.model_dump() for segment in config.wiring.segments],
+        "capture_dir": str(paths.capture),
+        "trace_dir": str(paths.trace),
+        "control": str(paths.control),
+        "tester_dir": str(paths.testers),
+        "seed": config.seed,
+    }
+
+
+def up(
+    paths: Paths,
+    *,
+    profile: command.Profile = "fast",
+    config: Config | None = None,
+    keep_images: bool = False,
+    renew: bool = False,
+) -> State:
+    """Have the lab up; returns its state. Raises ``LabError``; however it ends early, nothing is left
+    running.
+
+    ``renew``: a lab that is up with another image, wiring or profile is replaced, not just reported.
+    """
+    if profile not in BOOT_SECONDS:
+        raise LabError(f"there is no boot profile {profile!r}", hint="fast or systemd")
+    if os.geteuid() != 0:
+        raise LabError("the lab needs root (guest memory, namespaces, KVM)", hint="use sudo, or make lab-up")
+    from lab import config as configs
+
+    with states.alone(paths, f"waiting for whoever starts or stops lab {paths.name} now"):
+        config = config or configs.load()
+        times = Times()
+        images = have_images(keep_images)
+        times.lap("images")
+        state = _already(paths, fingerprint(config, images, profile), renew)
+        if state is not None:
+            return state
+        at = accelerator.Images(images.tools, images.dut / "vmlinuz", images.identity)
+        found = accelerator.find(at, config.cpus, config.accelerator)
+        deadline.set_accelerator(found.name)
+        times.lap("accelerator")
+        prepare(paths, config)
+        make_plan(paths, config, images, found, profile).write(paths.plan)
+        times.lap("preparing")
+        with Launch(paths) as launch:
+            launch.follow(times)
+            welcome(paths, times, launch.watch)
+            launch.release()
+        return states.read(paths)
+
+
+def _already(paths: Paths, wanted: str, renew: bool) -> State | None:
+    """The state of a lab that is up and stays; a broken or unwanted one is ended."""
+    if not states.is_alive(paths):
+        end(paths)
+        return None
+    state = states.read(paths)
+    problem = state.broken()
+    if state.phase == "up" and problem is None:
+        if state.facts.get("fingerprint") == wanted:
+            return state
+        if not renew:
+            console.warn(
+                f"lab {paths.name} is up, but its image, wiring or profile is no longer what is asked for",
+                hint="make lab-down lab-up gives a new one",
+            )
+            return state
+        console.say(f"lab {paths.name} is up with another image, configuration or profile: replacing it")
+    else:
+        console.warn(f"lab {paths.name} is {problem or state.phase}: replacing it")
+    end(paths)
+    return None
+
+
+def prepare(paths: Paths, config: Config) -> None:
+    """Folders, the ssh key and cardd's spec. What the last lab left in logs and captures is moved aside."""
+    paths.out.mkdir(parents=True, exist_ok=True)
+    for log in (paths.cardd_log, paths.supervisor_log):
+        if log.exists():
+            log.replace(log.with_suffix(".1.log"))
+    if paths.capture.exists():
+        before = paths.capture.with_name("capture.1")
+        shutil.rmtree(before, ignore_errors=True)
+        paths.capture.rename(before)
+    paths.run.mkdir(parents=True, exist_ok=True)
+    paths.run.chmod(0o700)
+    for folder in (paths.capture, paths.trace, paths.testers):
+        folder.mkdir(parents=True, exist_ok=True)
+    process.run(
+        [
+            "ssh-keygen",
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-C",
+            f"exalab {paths.name}",
+            "-f",
+            str(paths.ssh_key),
+        ],
+        deadline=30.0,
+    )
+    paths.spec.write_text(json.dumps(cardd_spec(paths, config), indent=2) + "\n", encoding="utf-8")
+
+
+class Launch:
+    """A supervisor that was started and lives at our mercy until :meth:`release`."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._ours, theirs = socket.socketpair()
+        argv = [
+            sys.executable,
+            "-m",
+            "lab.supervisor",
+            "--name",
+            paths.name,
+            "--lifeline",
+            str(theirs.fileno()),
+        ]
+        with theirs, paths.supervisor_log.open("wb") as log:
+            popen = subprocess.Popen(
+                argv,
+                cwd=paths.root,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._process = Process(popen, "the lab's supervisor", paths.supervisor_log)
+        self._unread = b""
+
+    def __enter__(self) -> Launch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The lifeline closes: an unreleased supervisor cleans up and ends, and we see to it."""
+        released = self._process.fileno() < 0
+        self._ours.close()
+        if released:
+            return
+        try:
+            self._process.wait(Deadline("the lab's supervisor to clean up", 30.0))
+        finally:
+            self._process.stop()
+            if self._paths.run.exists():
+                shutil.rmtree(self._paths.run, ignore_errors=True)
+
+    def release(self) -> None:
+        """From now on the lab lives without us."""
+        self._ours.sendall(b"release\n")
+        self._process.close()
+
+    def _messages(self, limit: Deadline | None) -> list[dict[str, Any]]:
+        """The supervisor's next words, waiting for them when there is a limit."""
+        if limit is not None:
+            limit.wait_readable([self._ours.fileno()], watch=[self._process])
+        poller = select.poll()
+        poller.register(self._ours.fileno(), select.POLLIN)
+        while poller.poll(0):
+            part = self._ours.recv(65536)
+            if not part:
+                break
+            self._unread += part
+        else:
+            part = b"-"
+        *lines, self._unread = self._unread.split(b"\n")
+        messages: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        for message in messages:
+            if "error" in message:
+                raise LabError(message["error"], hint=message.get("hint"))
+        if not part:
+            self._process.wait(Deadline("the supervisor's end", 10.0))
+            raise self._process.death() or ProcessFailed("the lab's supervisor closed its lifeline")
+        return messages
+
+    def watch(self) -> None:
+        """Raise when the supervisor reported a death since the last call."""
+        self._messages(None)
+
+    def follow(self, times: Times) -> None:
+        """Until QEMU runs."""
+        titles = {"cardd": "starting the cards", "machine": "starting the machine"}
+        limit = Deadline("cards and machine to start", 120.0)
+        waiting = "starting the lab's supervisor"
+        lap = "supervisor"
+        pending: list[dict[str, Any]] = []
+        while True:
+            with console.step(waiting):
+                while not pending:
+                    pending = self._messages(limit)
+            times.lap(lap)
+            phase = pending.pop(0)["phase"]
+            if phase == "booting":
+                return
+            waiting, lap = titles[phase], phase
+
+
+def welcome(paths: Paths, times: Times, watch: Callable[[], None]) -> None:
+    """Wait for the guest, let ourselves in, wait for the driver, and have it all written down."""
+    from lab import guest_facts
+    from lab.guest.client import Agent, AgentGone
+
+    state = states.read(paths)
+    facts = state.facts
+    limit = Deadline("the guest's agent to say hello", deadline.scaled(BOOT_SECONDS[facts["profile"]]))
+    with console.step(f"booting the guest ({facts['profile']} profile, {facts['accelerator']})"):
+        try:
+            agent = Agent(paths.agent, timeout=limit.remaining())
+        except AgentGone:
+            # QEMU ended; the supervisor knows how.
+            reason = Deadline("the reason", 10.0).wait_until(lambda: states.read(paths).broken())
+            raise LabError(reason, hint=f"all the guest said: {paths.serial_log}") from None
+    times.lap("guest")
+    expected = sum(card["ports"] for card in facts["cards"])
+    with agent:
+        with console.step("waiting for the driver" if expected else "looking around in the guest"):
+            seconds = deadline.scaled(DRIVER_SECONDS)
+            agent.load(guest_facts)
+            public = paths.ssh_key.with_suffix(".pub").read_text(encoding="utf-8")
+            seen = agent.call(
+                guest_facts.arrive,
+                timeout=2 * seconds,
+                public_key=public,
+                expected=expected,
+                seconds=seconds,
+            )
+        hello = agent.hello
+    watch()
+    times.lap("driver")
+    total = round(time.monotonic() - times.started, 2)
+    found = {
+        "kernel": hello.kernel,
+        "boot_id": hello.boot_id,
+        "guest": seen,
+        "times": {**times.seconds, "total": total},
+    }
+    ask_supervisor(paths, "merge", facts=found, phase="up")
+    if len(seen["ports"]) < expected:
+        console.warn(
+            f"the driver made {len(seen['ports'])} of {expected} ports",
+            hint=f"look at the end of {paths.serial_log}, or run dmesg in `make lab-shell`",
+        )
+
+
+def restart(paths: Paths, profile: command.Profile | None = None) -> None:
+    """A fresh guest in a lab that is up."""
+    plan = Plan.read(paths.plan)
+    if profile is not None and profile != plan.facts["profile"]:
+        if profile not in BOOT_SECONDS:
+            raise LabError(f"there is no boot profile {profile!r}", hint="fast or systemd")
+        old, new = (f"exalab.profile={name}" for name in (plan.facts["profile"], profile))
+        machine = tuple(word.replace(old, new) for word in plan.machine)
+        plan = replace(plan, machine=machine, facts={**plan.facts, "profile": profile})
+        plan.write(paths.plan)
+    times = Times()
+    with console.step("restarting the machine"):
+        ask_supervisor(paths, "restart")
+    times.lap("machine")
+
+    def watch() -> None:
+        if problem := states.read(paths).broken():
+            raise LabError(problem)
+
+    welcome(paths, times, watch)
