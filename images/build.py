@@ -57,9 +57,6 @@ def ensure(
         raise LabError(f"there is no image {', '.join(unknown)}", hint=f"images are: {', '.join(ORDER)}")
     if all(current(name, workspace) for name in names):
         return _described(names, workspace)
-    if os.environ.get("EXALAB_IMAGES") == "keep" and all(manifest.read(workspace.images / n) for n in names):
-        console.warn("EXALAB_IMAGES=keep: using images that are older than their sources")
-        return _described(names, workspace)
     sandbox.require_root()
     with _alone(workspace):
         # Somebody else may have built while we waited.

@@ -114,7 +114,7 @@ def apply(image: str, hosts: tuple[Host, ...], variables: dict[str, Any], scratc
         told = "\n".join(shown.failures) or result.stdout.read()[-2000:]
         raise LabError(
             f"image {image}: the roles failed:\n{told}",
-            hint=f"roles are in {_PLAYS / 'roles'}; EXALAB_IMAGES=keep goes on with the images built before",
+            hint=f"roles are in {_PLAYS / 'roles'}; lab up --keep-images uses the images built before",
         )
     for host in hosts:
         shutil.rmtree(host.root / REMOTE_TMP, ignore_errors=True)

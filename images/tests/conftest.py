@@ -13,6 +13,15 @@ import pytest
 from images.archive import Sources
 from images.lock import Header, Lock, Package, make
 
+from .dut import dut
+
+__all__ = ["FakeArchive", "archive", "dut", "lock_of", "package"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker of the tests that boot the image."""
+    config.addinivalue_line("markers", "lab: needs a booted lab")
+
 
 def package(name: str, content: bytes, version: str = "1.0-1", path: str | None = None) -> Package:
     """A locked package whose file has this content."""
