@@ -52,6 +52,7 @@ class Placed:
         """A device of the initial namespace: the port is there already, the rest is made."""
         spec = device_spec(device, self.session.devices)
         if device.kind == "port":
+            self._call(namespaces.change, name=None, device=spec["on"], up=True)
             for address in device.addresses:
                 given = {"name": None, "device": spec["on"], "interface": address}
                 self._call(namespaces.address, **given)

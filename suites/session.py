@@ -87,6 +87,7 @@ class Session:
         self.agent.load(*AGENT_MODULES)
         self.agent.call(namespaces.clear)
         self.agent.call(namespaces.quiet)
+        self.agent.call(namespaces.single_answers)
         self.agent.call(health.begin)
         self.devices = self.find_devices()
         for device in self.devices.values():

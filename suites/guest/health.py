@@ -29,6 +29,8 @@ HARMLESS = re.compile(
     r"|printk: .* messages suppressed|TCP: request_sock|Possible SYN flooding|neighbour: .*table overflow"
 )
 _kmsg: int | None = None
+#: Kernel threads, which need not be looked at again.
+_known: dict[str, None] = {}
 
 
 def begin() -> None:
@@ -70,15 +72,20 @@ def messages() -> list[Json]:
 
 def processes() -> dict[str, str]:
     """Every process with a program of its own, as {pid: name}; kernel threads and zombies are left out."""
+    pids = {entry.name for entry in os.scandir("/proc") if entry.name.isdigit()}
+    for gone in set(_known) - pids:
+        del _known[gone]
     found: dict[str, str] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, IndexError):
-                stat = (entry / "stat").read_text()
+    for pid in pids:
+        if pid not in _known:
+            with contextlib.suppress(OSError):
+                stat = Path(f"/proc/{pid}/stat").read_text()
                 name, _, rest = stat[stat.index("(") + 1 :].rpartition(") ")
                 fields = rest.split()
-                if fields[0] != "Z" and not int(fields[6]) & 0x00200000:  # PF_KTHREAD
-                    found[entry.name] = name
+                if int(fields[6]) & 0x00200000:  # PF_KTHREAD, which it stays
+                    _known[pid] = None
+                elif fields[0] != "Z":
+                    found[pid] = name
     return found
 
 

@@ -82,6 +82,7 @@ def _new(name: str, home: int) -> Namespace:
     _check(_libc.unshare(CLONE_NEWNET), "unshare")
     fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
+        quiet()
         path.touch()
         source = f"/proc/self/fd/{fd}".encode()
         _check(_libc.mount(source, str(path).encode(), b"none", MS_BIND, None), f"mount {path}")
@@ -292,6 +293,17 @@ def clear() -> list[str]:
     return found
 
 
+def await_device(device: str, seconds: float = 30.0) -> None:
+    """Wait until a device is (again) in the initial namespace. TimeoutError names it."""
+    deadline = time.monotonic() + seconds
+    with Monitor(netlink.RTNLGRP_LINK) as monitor, Netlink() as root:
+        while all(link.name != device for link in root.links()):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"{device} did not come back")
+            monitor.read(left)
+
+
 def alive() -> list[int]:
     """The numbers of our namespaces that the kernel still has, destroyed or not.
 
@@ -359,11 +371,16 @@ def address(name: str | None, device: str, interface: str, remove: bool = False)
         here.run([make(_index(here, device), IPv4Interface(interface))])
 
 
+def single_answers() -> None:
+    """The initial namespace answers ARP on the interface that has the address, not on every one it owns."""
+    Path("/proc/sys/net/ipv4/conf/all/arp_ignore").write_text("1")
+    Path("/proc/sys/net/ipv4/conf/all/arp_announce").write_text("2")
+
+
 def quiet() -> None:
-    """Namespaces made from now on speak IPv4 only: what is on the wire is then what a test put there."""
-    root = Path("/proc/sys/net")
-    if (root / "core/devconf_inherit_init_net").exists():
-        (root / "core/devconf_inherit_init_net").write_text("1")
-    for scope in ("all", "default"):
-        with contextlib.suppress(FileNotFoundError):
-            (root / f"ipv6/conf/{scope}/disable_ipv6").write_text("1")
+    """The calling thread's namespace speaks IPv4 only: what is on the wire is then what a test put there.
+
+    For each namespace by itself: Linux lets none inherit this setting.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
