@@ -8,7 +8,7 @@
 
 #include <linux/hrtimer.h>
 #include <linux/mm.h>
-#if __has_include(<linux/unaligned.h>)
+#ifdef EXANIC_HAVE_LINUX_UNALIGNED
 #include <linux/unaligned.h>
 #else
 #include <asm/unaligned.h>

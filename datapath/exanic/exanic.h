@@ -35,8 +35,8 @@
 #define EXANIC_MAX_PORTS		16
 #define EXANIC_MAX_MTU			9000
 #define EXANIC_RX_OVERHEAD		26	/* Ethernet, two VLAN tags, FCS (7.3) */
-#define EXANIC_TX_PAGES_MAX		512	/* the card uses 2 MiB of BAR2 at most (8.1) */
-#define EXANIC_TX_COMMAND_BYTES		512	/* command FIFO: one entry per so many bytes (8.1) */
+#define EXANIC_TX_PAGES_MAX		512	/* 2 MiB of BAR2 (8.1) */
+#define EXANIC_TX_COMMAND_BYTES		512	/* of buffer per FIFO entry (8.1) */
 #define EXANIC_TX_SLOTS			256	/* feedback slots that are handed out (8.4) */
 
 struct exanic_filters;
@@ -311,8 +311,9 @@ int exanic_netdev_notifier_register(void);
 void exanic_netdev_notifier_unregister(void);
 
 /* link.c */
-void exanic_link_start(struct exanic *card);
+void exanic_link_setup(struct exanic *card);
 void exanic_link_stop(struct exanic *card);
+void exanic_link_hurry(struct exanic *card);
 void exanic_link_update(struct exanic_port *port);
 
 /* stats.c */

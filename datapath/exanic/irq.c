@@ -28,6 +28,7 @@ static irqreturn_t exanic_interrupt(int irq, void *data)
 	for (p = 0; p < card->ports; p++) {
 		struct exanic_port *port = card->port[p];
 
+		/* pairs with the release in exanic_open: the reader is set up */
 		if (smp_load_acquire(&port->rx_running) && exanic_rx_pending(&port->rx))
 			napi_schedule_irqoff(&port->napi);
 	}

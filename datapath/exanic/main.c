@@ -86,6 +86,7 @@ static struct exanic *exanic_create(struct pci_dev *pdev)
 	mutex_init(&card->map_lock);
 	INIT_LIST_HEAD(&card->files);
 	INIT_WORK(&card->gone_work, exanic_gone_work);
+	exanic_link_setup(card);
 
 	card->info_page = alloc_page(GFP_KERNEL | __GFP_ZERO);
 	card->dead_page = alloc_page(GFP_KERNEL);
@@ -177,13 +178,13 @@ static int exanic_bring_up(struct exanic *card)
 		err = device_add_groups(exanic_dev(card), exanic_groups);
 	if (err)
 		goto err_netdevs;
-	exanic_link_start(card);
 	card->full = true;
 	return 0;
 
 err_netdevs:
 	exanic_netdevs_unregister(card);
 err_clock:
+	exanic_link_stop(card);
 	exanic_clock_teardown(card);
 err_filters:
 	exanic_filters_teardown(card);
@@ -201,9 +202,9 @@ err_card:
 static void exanic_bring_down(struct exanic *card)
 {
 	card->full = false;
-	exanic_link_stop(card);
 	device_remove_groups(exanic_dev(card), exanic_groups);
 	exanic_netdevs_unregister(card);
+	exanic_link_stop(card);
 	exanic_clock_teardown(card);
 	exanic_filters_teardown(card);
 	exanic_irq_teardown(card);

@@ -35,9 +35,11 @@ static int exanic_open(struct net_device *dev)
 	if (err)
 		goto err_tx;
 	napi_enable(&port->napi);
+	/* pairs with the acquire in the interrupt handler */
 	smp_store_release(&port->rx_running, true);
 	netif_start_queue(dev);
 	exanic_link_update(port);
+	exanic_link_hurry(port->card);
 	exanic_rx_arm(port);
 	return 0;
 

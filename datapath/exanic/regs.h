@@ -33,10 +33,20 @@ static inline void exanic_write(struct exanic *card, u32 reg, u32 value)
 		writel(value, card->regs + reg);
 }
 
-/* Registers of a port are given by a macro that takes the port's number */
-#define exanic_port_read(p, REG) \
-	exanic_read((p)->card, EXANIC_REG_PORT_##REG((p)->number))
-#define exanic_port_write(p, REG, value) \
-	exanic_write((p)->card, EXANIC_REG_PORT_##REG((p)->number), value)
+/* Registers of a port, given as offsets in its block */
+static inline u32 exanic_read_port(struct exanic_port *port, u32 offset)
+{
+	return exanic_read(port->card, EXANIC_PORT_BLOCK(port->number) + offset);
+}
+
+static inline void exanic_write_port(struct exanic_port *port, u32 offset, u32 value)
+{
+	exanic_write(port->card, EXANIC_PORT_BLOCK(port->number) + offset, value);
+}
+
+#define EXANIC_PORT_OFFSET(REG)		(EXANIC_REG_PORT_##REG(0) - EXANIC_PORT_BLOCK(0))
+#define exanic_port_read(port, REG)	exanic_read_port(port, EXANIC_PORT_OFFSET(REG))
+#define exanic_port_write(port, REG, value) \
+	exanic_write_port(port, EXANIC_PORT_OFFSET(REG), value)
 
 #endif /* EXANIC_ACCESSORS_H */

@@ -30,12 +30,12 @@ static u64 rx_meta(const struct exanic_chunk *chunk)
 	return le64_to_cpu(READ_ONCE(chunk->meta));
 }
 
-#define rx_count(rx, counter)						\
-	do {								\
-		u64_stats_update_begin(&(rx)->stats.sync);		\
-		u64_stats_inc(&(rx)->stats.counter);			\
-		u64_stats_update_end(&(rx)->stats.sync);		\
-	} while (0)
+static void rx_count(struct exanic_rx *rx, u64_stats_t *counter)
+{
+	u64_stats_update_begin(&rx->stats.sync);
+	u64_stats_inc(counter);
+	u64_stats_update_end(&rx->stats.sync);
+}
 
 /* Is there anything to do: a new chunk, or the card has overtaken us */
 bool exanic_rx_pending(const struct exanic_rx *rx)
@@ -200,13 +200,13 @@ static bool rx_frame(struct exanic_port *port, u64 meta)
 	if (unlikely(status != EXANIC_RX_STATUS_GOOD)) {
 		switch (status) {
 		case EXANIC_RX_STATUS_ABORTED:
-			rx_count(rx, aborted);
+			rx_count(rx, &rx->stats.aborted);
 			break;
 		case EXANIC_RX_STATUS_OVERFLOW:
-			rx_count(rx, hw_lost);
+			rx_count(rx, &rx->stats.hw_lost);
 			break;
 		default:
-			rx_count(rx, crc);
+			rx_count(rx, &rx->stats.crc);
 			break;
 		}
 		if (!(dev->features & NETIF_F_RXALL))
@@ -215,22 +215,20 @@ static bool rx_frame(struct exanic_port *port, u64 meta)
 	if (unlikely(EXANIC_META_LENGTH(meta) > EXANIC_RX_CHUNK_DATA ||
 		     frame.length < ETH_HLEN + ETH_FCS_LEN ||
 		     frame.length > READ_ONCE(dev->mtu) + EXANIC_RX_OVERHEAD)) {
-		rx_count(rx, length);
+		rx_count(rx, &rx->stats.length);
 		return true;
 	}
 	bytes = frame.length - ETH_FCS_LEN;
 
 	if (static_branch_unlikely(&exanic_hook_key) && status == EXANIC_RX_STATUS_GOOD &&
 	    exanic_hook_receive(&frame)) {
-		u64_stats_update_begin(&rx->stats.sync);
-		u64_stats_inc(&rx->stats.consumed);
-		u64_stats_update_end(&rx->stats.sync);
+		rx_count(rx, &rx->stats.consumed);
 		return true;
 	}
 
 	skb = exanic_rx_skb(port, &frame, dev->features & NETIF_F_RXFCS, true);
 	if (unlikely(!skb)) {
-		rx_count(rx, no_memory);
+		rx_count(rx, &rx->stats.no_memory);
 		return true;
 	}
 	if (unlikely(!exanic_rx_frame_intact(&frame))) {
@@ -255,7 +253,7 @@ int exanic_poll(struct napi_struct *napi, int budget)
 	u64 meta;
 
 	exanic_tx_poll(port);
-	rx_count(rx, polls);
+	rx_count(rx, &rx->stats.polls);
 	while (done < budget) {
 		enum rx_scan found;
 
@@ -265,7 +263,7 @@ int exanic_poll(struct napi_struct *napi, int budget)
 		if (found == RX_EMPTY)
 			break;
 		if (found == RX_LAPPED || !rx_frame(port, meta)) {
-			rx_count(rx, lapped);
+			rx_count(rx, &rx->stats.lapped);
 			rx_catch_up(rx);
 		}
 		done++;

@@ -493,7 +493,7 @@ int exanic_tx_start(struct exanic_port *port)
 	}
 	tx->size = size;
 	tx->mem = card->tx + tx->offset;
-	tx->doorbell = port->regs + (EXANIC_REG_PORT_TX_COMMAND(0) - EXANIC_PORT_BLOCK(0));
+	tx->doorbell = port->regs + EXANIC_PORT_OFFSET(TX_COMMAND);
 	tx->feedback = exanic_slot(card, tx->slot);
 	tx->put = 0;
 	tx->used = 0;
