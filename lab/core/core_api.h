@@ -77,7 +77,7 @@ int exa_end_add(struct exa_core *core);
 void exa_end_remove(struct exa_core *core, int end);
 void exa_end_set_carrier(struct exa_core *core, int end, int up);
 void exa_end_set_rules(struct exa_core *core, int end, int tx, int rx);
-void exa_end_counters(struct exa_core *core, int end, uint64_t values[4]);
+void exa_end_counters(struct exa_core *core, int end, uint64_t values[5]);
 void exa_wire_clear(struct exa_core *core);
 void exa_wire_cable(struct exa_core *core, int first, int second);
 void exa_wire_send(struct exa_core *core, int end, const uint8_t *frame, uint32_t length);

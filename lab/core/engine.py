@@ -76,7 +76,7 @@ class CoreWire(Wire):
 
     def counters(self) -> dict[str, dict[str, Any]]:
         """See Wire."""
-        values = self._ffi.new("uint64_t[4]")
+        values = self._ffi.new("uint64_t[5]")
         for name, end in self.ends.items():
             self._lib.exa_end_counters(self._core, self._numbers[name], values)
             end.counters = EndCounters(*map(int, values))
@@ -186,6 +186,10 @@ class CoreEngine:
         """See Engine."""
         self._flush_planned = False
         self._lib.exa_capture_flush(self.pointer)
+
+    def set_time(self, monotonic_ns: int, wall_ns: int) -> None:
+        """For tests: time stands still at these values."""
+        self._lib.exa_core_set_time(self.pointer, monotonic_ns, wall_ns)
 
     def fileno(self) -> int | None:
         """See Engine."""

@@ -112,6 +112,7 @@ struct exa_end {
 	uint64_t received;
 	uint64_t no_link;
 	uint64_t looped;
+	uint64_t refused;
 	int peer;
 	int bridge;		/* number of its switch */
 	int slot;		/* its port there */

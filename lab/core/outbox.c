@@ -22,6 +22,8 @@ void exa_outbox_put(struct exa_core *core, uint32_t kind, int end, const uint8_t
 	uint32_t need = padded(length);
 	bool empty = box->head == box->tail;
 
+	if (length > EXA_MAX_FRAME)
+		goto full;
 	if (empty)
 		box->head = box->tail = 0;
 	if (box->head >= box->tail) {

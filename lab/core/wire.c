@@ -47,12 +47,13 @@ void exa_end_set_rules(struct exa_core *core, int end, int tx, int rx)
 	core->ends[end].rules_rx = rx;
 }
 
-void exa_end_counters(struct exa_core *core, int end, uint64_t values[4])
+void exa_end_counters(struct exa_core *core, int end, uint64_t values[5])
 {
 	values[0] = core->ends[end].sent;
 	values[1] = core->ends[end].received;
 	values[2] = core->ends[end].no_link;
 	values[3] = core->ends[end].looped;
+	values[4] = core->ends[end].refused;
 }
 
 void exa_wire_clear(struct exa_core *core)
@@ -74,6 +75,10 @@ void exa_wire_cable(struct exa_core *core, int first, int second)
 
 void exa_wire_send(struct exa_core *core, int end, const uint8_t *frame, uint32_t length)
 {
+	if (length < EXA_RUNT || length > EXA_MAX_FRAME) {
+		core->ends[end].refused++;
+		return;
+	}
 	core->ends[end].sent++;
 	if (core->ends[end].rules_tx)
 		exa_outbox_put(core, EXA_NOTE_TX_RULES, end, frame, length);

@@ -8,7 +8,7 @@ that is all. Everything runs in the caller's thread.
 >>> fabric.apply([{"kind": "cable", "ends": ["card0:0", "tester:t0"]}])            # doctest: +SKIP
 
 ``core`` chooses the data path: "c" (:mod:`lab.core`) or "python" (the oracle); by default the environment's
-EXALAB_CORE, else "c".
+EXALAB_CORE, else "c". The time sources are for tests (a test of the C core tells the core as well).
 """
 
 from __future__ import annotations
@@ -143,17 +143,21 @@ class Fabric:
         seed: int = 0,
         core: CoreName | None = None,
         capture_limit: int = SEGMENT_SIZE,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.core: CoreName = _core_name(core)
+        self._now_ns = now_ns
+        self._wall_ns = wall_ns
         self.timers = Timers()
         self.cards: dict[str, Card] = {}
         self.testers: dict[str, Tester] = {}
         self._tester_dir = tester_dir
         self._poller = select.epoll()
-        self._engine = self._new_engine(seed, capture_dir, capture_limit)
-        self.wire = self._engine.wire
+        self.engine = self._new_engine(seed, capture_dir, capture_limit)
+        self.wire = self.engine.wire
         self._poller.register(self.timers.fileno(), select.EPOLLIN)
-        self._engine_fd = self._engine.fileno()
+        self._engine_fd = self.engine.fileno()
         if self._engine_fd is not None:
             self._poller.register(self._engine_fd, select.EPOLLIN)
 
@@ -163,7 +167,7 @@ class Fabric:
             from lab.core.engine import CoreEngine
 
             return CoreEngine(seed, self.timers, capture_dir, capture_limit)
-        return PythonEngine(seed, self.timers, capture_dir, capture_limit)
+        return PythonEngine(seed, self.timers, capture_dir, capture_limit, self._now_ns, self._wall_ns)
 
     # ---- event loop
 
@@ -177,7 +181,7 @@ class Fabric:
             if fd == self.timers.fileno():
                 self.timers.run_due()
             elif fd == self._engine_fd:
-                self._engine.poll()
+                self.engine.poll()
             else:
                 for tester in list(self.testers.values()):
                     if fd in tester.filenos():
@@ -188,7 +192,7 @@ class Fabric:
         """Flush the captures, close sockets, give the cards' memory back."""
         for tester in self.testers.values():
             tester.close()
-        self._engine.close()
+        self.engine.close()
         for card in self.cards.values():
             card.close()
         self.timers.close()
@@ -204,12 +208,13 @@ class Fabric:
         kind = model(model_name)
         address = bytes.fromhex(mac.replace(":", "")) if isinstance(mac, str) else mac
         tx_memory = TxMemory(kind.bar2_size)
-        plane = self._engine.plane(name, kind, tx_memory)
+        plane = self.engine.plane(name, kind, tx_memory)
 
         def changed(port: int, ready: bool, speed: int) -> None:
             self.wire.set_ready(f"{name}:{port}", ready, speed)
 
-        card = Card(kind, CardIdentity(name, serial, address), tx_memory, plane, changed)
+        identity = CardIdentity(name, serial, address)
+        card = Card(kind, identity, tx_memory, plane, changed, self._now_ns)
         for port in range(kind.ports):
             self.wire.ends[f"{name}:{port}"].on_link = self._linker(card, port)
         self.cards[name] = card
@@ -271,7 +276,7 @@ class Fabric:
 
     def flush(self) -> None:
         """Make every frame captured so far visible to readers of the files."""
-        self._engine.flush()
+        self.engine.flush()
 
     def registers(self, card: str) -> dict[str, int]:
         """What every readable register of a card reads as now."""

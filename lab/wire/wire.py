@@ -14,6 +14,7 @@ from typing import Any
 
 from lab.wire import rules as wire_rules
 from lab.wire import segments as wire_segments
+from lab.wire.frame import MAX_FRAME, RUNT
 from lab.wire.rules import RuleSet
 from lab.wire.segments import Cable, Wiring
 from lab.wire.switch import LearningSwitch
@@ -35,6 +36,7 @@ class EndCounters:
     received: int = 0
     no_link: int = 0
     looped: int = 0
+    refused: int = 0
 
 
 @dataclass
@@ -142,8 +144,11 @@ class Wire:
             ruleset.close()
 
     def send(self, name: str, frame: bytes) -> None:
-        """The end sends a frame (with FCS)."""
+        """The end sends a frame (with FCS); one too short or too long to be carried is refused."""
         end = self.ends[name]
+        if not RUNT <= len(frame) <= MAX_FRAME:
+            end.counters.refused += 1
+            return
         end.counters.sent += 1
         ruleset = end.rules.get("tx")
         if ruleset is not None:

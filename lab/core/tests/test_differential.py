@@ -1,0 +1,156 @@
+"""The C core against its oracle: the same operations give the same memory, frames, counters and captures."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lab.card import registers as reg
+from lab.card.guest import MEMORY_BASE
+from lab.card.layout import PAGE_SIZE, RX_RING_SIZE
+from lab.card.register_table import Register
+from lab.core.tests.rig import EXTRA_BASE, MACS, PORTS, TESTERS, WIRINGS, Pair
+
+Step = tuple[Any, ...]
+_PORT = st.integers(0, 1)
+_END = st.sampled_from([*PORTS, *TESTERS])
+_SIZES = st.one_of(
+    st.integers(0, 130), st.sampled_from([230, 236, 237, 1000, 1514, 9018, 9210, 9212, 9213, 9300])
+)
+
+
+def _frame(dst: bytes, src: bytes, tag: int | None, size: int, fill: int) -> bytes:
+    head = dst + src + (b"" if tag is None else b"\x81\x00" + tag.to_bytes(2, "big")) + b"\x88\xb5"
+    return (head + bytes((fill + number) & 0xFF for number in range(max(0, size - len(head)))))[:size]
+
+
+_FRAMES = st.builds(
+    _frame,
+    st.sampled_from(MACS),
+    st.sampled_from(MACS),
+    st.sampled_from([None, None, 0, 1, 10, 20, 0x6014, 4095]),
+    _SIZES,
+    st.integers(0, 255),
+)
+_ADDRESSES = [
+    MEMORY_BASE + PAGE_SIZE,
+    MEMORY_BASE + PAGE_SIZE + RX_RING_SIZE,
+    MEMORY_BASE + RX_RING_SIZE,
+    MEMORY_BASE + PAGE_SIZE + 2 * RX_RING_SIZE - 4096,
+    EXTRA_BASE,
+    0xDEADB000,
+    0xFFFF_FFFF_FFFF_F000,
+]
+_HALVES = st.sampled_from([a & 0xFFFF_FFFF for a in _ADDRESSES] + [a >> 32 for a in _ADDRESSES] + [1])
+_POSITIONS = st.builds(
+    lambda arm, position: arm << 31 | position,
+    st.integers(0, 1),
+    st.one_of(st.integers(0, 300), st.sampled_from([0x3FFFFF, 0x200000, 0x1FFFFF, 0x4000, 0x3FFF])),
+)
+
+
+def _writes(register: Register, values: st.SearchStrategy[int]) -> st.SearchStrategy[Step]:
+    name = f"{register.block.name}.{register.name}"
+    return st.tuples(st.just("register"), st.just(name), _PORT, values)
+
+
+_MACS = st.sampled_from([int.from_bytes(mac[part : part + 3], "little") for mac in MACS for part in (0, 3)])
+_REGISTER_STEPS = st.one_of(
+    _writes(reg.PORT_FLAGS, st.integers(0, 127)),
+    _writes(reg.PORT_ENABLED, st.integers(0, 1)),
+    _writes(reg.PORT_RX_BASE_LO, _HALVES),
+    _writes(reg.PORT_RX_BASE_HI, _HALVES),
+    _writes(reg.PORT_IRQ_CONFIG, _POSITIONS),
+    _writes(reg.PORT_IRQ_CONFIG, _POSITIONS),
+    _writes(reg.PORT_SPEED, st.sampled_from([10000, 25000])),
+    _writes(reg.PORT_MAC_OUI, _MACS),
+    _writes(reg.PORT_MAC_NIC, _MACS),
+    _writes(reg.POWERDOWN, st.sampled_from([0x30, 0x30, 0x10, 0])),
+    _writes(reg.FEATURE_CFG, st.builds(lambda a, b: a | b << 20, st.integers(0, 127), st.integers(0, 2))),
+    _writes(reg.MIRROR_ENABLE_EXT, st.integers(0, 15)),
+    _writes(reg.TX_FEEDBACK_BASE_LO, _HALVES),
+    _writes(reg.TX_FEEDBACK_BASE_HI, _HALVES),
+    _writes(reg.CLK_SET_HI, st.integers(0, 2**32 - 1)),
+    _writes(reg.CLK_SET, st.integers(0, 2**32 - 1)),
+    _writes(reg.CLK_ADJ, st.integers(0, 2**25 - 1)),
+    _writes(reg.CLK_ADJ_EXT, st.integers(0, 2**32 - 1)),
+    _writes(reg.STATS_RESET, st.just(0)),
+    _writes(reg.PCIE_IF_VER, st.just(0xDEADBEEF)),
+    _writes(
+        reg.PORT_TX_COMMAND, st.one_of(st.integers(0, 2**32 - 1), st.integers(0, 5000).map(lambda n: n * 8))
+    ),
+)
+_AT = st.one_of(
+    st.integers(0, 30).map(lambda n: n * 64),
+    st.sampled_from([4, 12, 0x1FFF8, 0x1FFF0, 0x1FF00, 0x20000, 0x3FFF8]),
+)
+_SLOTS = st.sampled_from([0, 1, 255, 2047, 2048, 0x7FFF, 0x8000, 0xFFFF])
+_SENDS = st.tuples(st.just("send"), _PORT, _AT, _FRAMES, _SLOTS, st.sampled_from([1, 1, 1, 1, 2, 0, 255]))
+_INJECTS = st.tuples(st.just("inject"), _END, _FRAMES, st.sampled_from([True, True, True, False]))
+_TIMES = st.tuples(st.just("time"), st.one_of(st.integers(0, 10**6), st.sampled_from([2**32, 2**40, 2**50])))
+_WIRES = st.tuples(st.just("wire"), st.integers(0, len(WIRINGS) - 1))
+_REST = st.one_of(
+    st.tuples(st.just("link"), _END, st.booleans()),
+    st.tuples(st.just("spoil"), _PORT, st.integers(0, 3), st.integers(0, 3)),
+    st.tuples(st.just("interrupts"), st.booleans(), st.integers(0, 2)),
+    st.tuples(st.just("interrupts"), st.just(False), st.just(0)),
+    st.tuples(st.just("present"), st.sampled_from([True, False])),
+    st.tuples(st.just("present"), st.just(True)),
+    st.tuples(st.just("reset")),
+    st.tuples(st.just("lap"), _PORT, st.sampled_from([1, 40, 16384])),
+    st.tuples(st.just("extra_memory"), st.booleans(), st.booleans()),
+    st.tuples(st.just("mask"), st.booleans()),
+)
+_STEPS = st.lists(
+    st.one_of(
+        _SENDS, _SENDS, _SENDS, _INJECTS, _INJECTS, _REGISTER_STEPS, _REGISTER_STEPS, _TIMES, _WIRES, _REST
+    ),
+    max_size=40,
+)
+_RULES = st.lists(
+    st.one_of(
+        st.fixed_dictionaries(
+            {
+                "kind": st.sampled_from(["loss", "duplicate", "corrupt", "reorder", "pause"]),
+                "direction": st.sampled_from(["tx", "rx"]),
+                "probability": st.sampled_from([0.3, 0.7, 1.0]),
+            }
+        )
+    ),
+    max_size=3,
+)
+_RULE_STEPS = st.lists(
+    st.one_of(_SENDS, _SENDS, _INJECTS, _WIRES, st.tuples(st.just("rules"), _END, _RULES)), max_size=25
+)
+_PROFILE = settings(
+    max_examples=int(os.environ.get("EXALAB_EXAMPLES", "60")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def _run(steps: list[Step]) -> None:
+    pair = Pair()
+    try:
+        for name, *arguments in steps:
+            pair.do(name, *arguments)
+        pair.compare()
+    finally:
+        pair.close()
+
+
+@_PROFILE
+@given(steps=_STEPS)
+def test_core_and_model_agree(steps: list[Step]) -> None:
+    """Any sequence of register writes, doorbells, frames, faults and rewirings."""
+    _run(steps)
+
+
+@_PROFILE
+@given(steps=_RULE_STEPS)
+def test_core_and_model_agree_under_rules(steps: list[Step]) -> None:
+    """Rules hand frames to Python and back: nothing is lost or reordered by that."""
+    _run(steps)
