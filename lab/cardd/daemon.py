@@ -16,6 +16,8 @@ from lab.cardd.loop import Loop
 from lab.cardd.service import Method, Service
 from lab.cardd.spec import Spec
 from lab.cardd.trace import Trace
+from lab.core.plane import CorePlane
+from lab.vfio_user.pump import PumpSet
 from lab.vfio_user.server import Server
 from lab.vfio_user.session import Options
 from lab.wire.fabric import Fabric
@@ -30,13 +32,14 @@ class Daemon:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.started = time.monotonic()
-        self.loop = Loop()
         for directory in (spec.capture_dir, spec.tester_dir):
             if directory is not None:
                 directory.mkdir(parents=True, exist_ok=True)
         self.fabric = Fabric(
             capture_dir=spec.capture_dir, tester_dir=spec.tester_dir, seed=spec.seed, core=spec.core
         )
+        self.pumps = PumpSet(spec.spin_us * 1000) if self.fabric.core == "c" else None
+        self.loop = Loop(self.pumps.wait if self.pumps else None)
         self.servers: dict[str, Server] = {}
         self.traces: dict[str, Trace] = {}
         self.tracing = False
@@ -105,7 +108,16 @@ class Daemon:
             device = self.fabric.add_card(card.name, card.model, card.serial, card.mac)
             options = Options(name=card.name, allow_unsealed=self.spec.allow_unsealed)
             card.socket.parent.mkdir(parents=True, exist_ok=True)
-            self.servers[card.name] = Server(device, card.socket, self.loop, options)
+            plane = device.plane
+            core_card = plane.pointer if isinstance(plane, CorePlane) else None
+            self.servers[card.name] = Server(
+                device,
+                card.socket,
+                self.loop,
+                options,
+                pumps=self.pumps if core_card is not None else None,
+                core_card=core_card,
+            )
         self.fabric.apply([segment.model_dump() for segment in self.spec.wiring])
         self.loop.watch(self.fabric.fileno(), lambda _events: self.fabric.poll())
         self._service = Service(self.spec.control, self.methods(), self.loop)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
-import selectors
+import select
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-READ = selectors.EVENT_READ
-WRITE = selectors.EVENT_WRITE
+#: Numbers of epoll(7); a closed or broken descriptor is reported as readable.
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+_TROUBLE = select.EPOLLHUP | select.EPOLLERR | select.EPOLLRDHUP
 
 #: Called with the ready events (:data:`READ`, :data:`WRITE`).
 Callback = Callable[[int], None]
+#: Like ``select.epoll.poll``: (descriptor of the epoll, seconds or None) -> ready descriptors.
+Wait = Callable[[int, float | None], list[tuple[int, int]]]
 
 
 @dataclass(order=True)
@@ -28,29 +33,44 @@ class Timer:
         self.call = None
 
 
-class Loop:
-    """Level-triggered descriptors and one-shot timers. Everything runs in the thread that calls it."""
+@dataclass
+class _Watch:
+    callback: Callback
+    events: int
 
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+
+class Loop:
+    """Level-triggered descriptors and one-shot timers. Everything runs in the thread that calls it.
+
+    ``wait`` replaces the system call that waits, for what serves some descriptors below Python
+    (:mod:`lab.vfio_user.pump`).
+    """
+
+    def __init__(self, wait: Wait | None = None) -> None:
+        self._epoll = select.epoll()
+        self._wait = wait
+        self._watches: dict[int, _Watch] = {}
         self._timers: list[Timer] = []
         self._serial = itertools.count()
         self._stopped = False
 
     def watch(self, fd: int, callback: Callback, events: int = READ) -> None:
         """Call ``callback(events)`` whenever ``fd`` is ready."""
-        self._selector.register(fd, events, callback)
+        self._epoll.register(fd, events)
+        self._watches[fd] = _Watch(callback, events)
 
     def change(self, fd: int, events: int) -> None:
         """Wait for other events on a watched descriptor."""
-        key = self._selector.get_key(fd)
-        if key.events != events:
-            self._selector.modify(fd, events, key.data)
+        entry = self._watches[fd]
+        if entry.events != events:
+            self._epoll.modify(fd, events)
+            entry.events = events
 
     def forget(self, fd: int) -> None:
         """Stop watching; before the descriptor is closed, please. Unknown descriptors are fine."""
-        if fd >= 0 and fd in self._selector.get_map():
-            self._selector.unregister(fd)
+        if self._watches.pop(fd, None) is not None:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
 
     def after(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call once, ``seconds`` from now."""
@@ -74,15 +94,18 @@ class Loop:
         if self._timers:
             due = max(0.0, self._timers[0].when - time.monotonic())
             limit = due if limit is None else min(limit, due)
-        for key, events in self._selector.select(limit):
-            # An earlier callback of this round may have closed this one's descriptor.
-            if self._selector.get_map().get(key.fd) is key:
-                key.data(events)
+        ready = self._wait(self._epoll.fileno(), limit) if self._wait else self._epoll.poll(limit)
+        # An earlier callback of this round may have closed a later one's descriptor, and a new one may
+        # have got its number: only those that were watched when the round began are served.
+        entries = [(fd, events, self._watches.get(fd)) for fd, events in ready]
+        for fd, events, entry in entries:
+            if entry is not None and self._watches.get(fd) is entry:
+                entry.callback(events & WRITE | (READ if events & (READ | _TROUBLE) else 0))
         if self._timers:
             self._fire(time.monotonic())
 
     def close(self) -> None:
-        self._selector.close()
+        self._epoll.close()
 
     def _fire(self, now: float) -> None:
         while self._timers and self._timers[0].when <= now:

@@ -66,6 +66,7 @@ class Spec(BaseModel):
     trace_dir: Path | None = None
     seed: int = 0
     core: Literal["c", "python"] | None = None
+    spin_us: int = Field(default=0, ge=0, le=1000, description="look for the next doorbell that long")
     allow_unsealed: bool = Field(default=False, description="map guest memory that may shrink")
 
     @model_validator(mode="after")

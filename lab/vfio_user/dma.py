@@ -66,9 +66,14 @@ class DmaTable:
         if len(self._starts) >= MAX_DMA_MAPS:
             raise RequestError(errno.ENOSPC, f"more than {MAX_DMA_MAPS} DMA ranges")
         memory = self._open(size, prot, fd, offset) if fd is not None and prot else None
+        entry = Range(iova, size, prot, memory)
+        try:
+            self._device.dma_map(iova, size, memory, prot)
+        except BaseException:
+            _release(entry)
+            raise
         self._starts.insert(at, iova)
-        self._ranges[iova] = Range(iova, size, prot, memory)
-        self._device.dma_map(iova, size, memory, prot)
+        self._ranges[iova] = entry
 
     def unmap(self, iova: int, size: int) -> None:
         """Remove exactly one earlier range. Raises RequestError ENOENT when there is none such."""

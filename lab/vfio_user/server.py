@@ -11,20 +11,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from lab.vfio_user.device import PciDevice
 from lab.vfio_user.pci import ConfigSpace
+from lab.vfio_user.pump import PumpSet
 from lab.vfio_user.session import AccessHook, Options, Session
 from lab.vfio_user.transport import SocketPipe
 
 log = logging.getLogger(__name__)
 
-READ, WRITE = 1, 2
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 #: Connections without VERSION, at one time. More are closed at once.
 MAX_CANDIDATES = 4
 #: How long a newcomer waits for the present client to leave, in seconds.
@@ -55,7 +57,11 @@ def peer_is_alive(sock: socket.socket) -> bool:
 
 
 class Server:
-    """Serves ``device`` on the unix socket ``path``, one client after another, from ``loop``."""
+    """Serves ``device`` on the unix socket ``path``, one client after another, from ``loop``.
+
+    With ``pumps`` (the loop must wait through it) and ``core_card``, the core's pointer of the same device,
+    register accesses are answered in C (:mod:`lab.vfio_user.pump`).
+    """
 
     def __init__(
         self,
@@ -64,6 +70,8 @@ class Server:
         loop: EventLoop,
         options: Options | None = None,
         *,
+        pumps: PumpSet | None = None,
+        core_card: Any = None,
         alive: Callable[[socket.socket], bool] = peer_is_alive,
         grace: float = GRACE,
     ) -> None:
@@ -74,6 +82,8 @@ class Server:
         self.client: Session | None = None
         self.clients_served = 0
         self._loop = loop
+        self._pumps = pumps
+        self._core_card = core_card
         self._alive = alive
         self._grace = grace
         self._sockets: dict[Session, socket.socket] = {}
@@ -91,6 +101,8 @@ class Server:
         self._on_access = hook
         for session in self._sockets:
             session.on_access = hook
+        if self.client is not None:
+            self._pump(self.client)
 
     def close(self) -> None:
         """Disconnect everybody and remove the socket."""
@@ -145,8 +157,24 @@ class Server:
             return False
         self.client = session
         self.clients_served += 1
+        self._pump(session)
         log.info("%s: client connected", self.options.name)
         return True
+
+    def _pump(self, session: Session) -> None:
+        """Let the core serve the client's registers, unless each access is to be seen."""
+        if self._pumps is None:
+            return
+        if session.on_access is None and session.pump is None:
+            window = self.device.regions[0].size
+            session.attach_pump(self._pumps.add(self._core_card, session.fileno(), window))
+        elif session.on_access is not None:
+            self._unpump(session)
+
+    def _unpump(self, session: Session) -> None:
+        pump = session.detach_pump()
+        if pump is not None and self._pumps is not None:
+            self._pumps.remove(pump)
 
     def _decide(self, session: Session) -> None:
         """The newcomer's patience is over while the client is still there."""
@@ -164,6 +192,7 @@ class Server:
         self._forget(session)
 
     def _forget(self, session: Session) -> None:
+        self._unpump(session)
         self._sockets.pop(session, None)
         if session in self._waiting:
             self._waiting.remove(session)

@@ -16,6 +16,7 @@ from lab.vfio_user.device import PciDevice, Region
 from lab.vfio_user.dma import DmaTable
 from lab.vfio_user.pci import CONFIG_SIZE, ConfigSpace
 from lab.vfio_user.protocol import Command, Message, ProtocolError, RegionIndex, RequestError
+from lab.vfio_user.pump import Handed, Pump, Stalled
 from lab.vfio_user.transport import Framer, FramingError, Outbox, Pipe
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ class Session:
         self.on_version: Callable[[Session], bool] | None = None
         self.negotiated = False
         self.closed = False
+        #: Serves register accesses below Python while it is set (:meth:`attach_pump`).
+        self.pump: Pump | None = None
         self._sending_last = False
 
     @property
@@ -77,10 +80,37 @@ class Session:
     def fileno(self) -> int:
         return self.pipe.fileno()
 
+    def attach_pump(self, pump: Pump) -> None:
+        """From now on register accesses may be served below Python."""
+        self.pump = pump
+        self._pause_pump()
+
+    def detach_pump(self) -> Pump | None:
+        """Everything goes through Python again; returns the pump, which the caller removes from its set."""
+        pump, self.pump = self.pump, None
+        if pump is not None:
+            # What it had read already is ours; the end of the stream will be seen again.
+            with contextlib.suppress(EOFError, OSError):
+                self._accept(pump.take())
+        return pump
+
     def readable(self, budget: int = 256) -> None:
         """Serve up to ``budget`` messages that are there; fewer when a reply finds no room."""
+        self._take_input(budget)
+        self._pause_pump()
+
+    def _take_input(self, budget: int) -> None:
         try:
+            if self.pump is not None:
+                self._accept(self.pump.take())
             while budget > 0 and not self.closed and self.outbox.empty:
+                if self.pump is not None and self.framer.idle:
+                    left = self.pump.run()
+                    if left is None:
+                        return
+                    self._accept(left)
+                    if not self.outbox.empty:
+                        return
                 message = self.framer.receive()
                 if message is None:
                     return
@@ -96,6 +126,10 @@ class Session:
 
     def writable(self) -> None:
         """Send what waits, then serve what came meanwhile."""
+        self._send_output()
+        self._pause_pump()
+
+    def _send_output(self) -> None:
         try:
             self.outbox.flush()
         except OSError as problem:
@@ -106,7 +140,7 @@ class Session:
             if self._sending_last:
                 self.close()
             else:
-                self.readable()
+                self._take_input(256)
 
     def handle(self, message: Message) -> None:
         """Carry out one command and answer it. Raises OSError when the answer cannot be sent."""
@@ -142,6 +176,18 @@ class Session:
             self.dma.clear()
             self.device.disconnected()
         self.framer.close()
+
+    def _pause_pump(self) -> None:
+        """The pump must not read while a message is half read here, nor while a reply waits."""
+        if self.pump is not None:
+            self.pump.paused = not (self.framer.idle and self.outbox.empty)
+
+    def _accept(self, left: Handed | Stalled | None) -> None:
+        """Take over what the pump leaves."""
+        if isinstance(left, Handed):
+            self.framer.resume(left.data, left.fds)
+        elif isinstance(left, Stalled):
+            self.outbox.send(left.data)
 
     def _refuse(self, message: Message, problem: RequestError) -> None:
         log.info("%s: command %d refused: %s", self.options.name, message.command, problem)

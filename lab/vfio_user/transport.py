@@ -92,6 +92,7 @@ class Framer:
         self._head = bytearray()
         self._message: Message | None = None
         self._body = bytearray()
+        self._early = b""
         self._fds: list[int] = []
 
     def receive(self) -> Message | None:
@@ -114,16 +115,15 @@ class Framer:
         self._body.clear()
         return message
 
-    def resume(self, head: bytes, fds: list[int]) -> None:
-        """Go on with a message of which ``head`` (at most a header) was already read, with its ``fds``."""
-        assert self._message is None and not self._head
-        self._head += head
-        self._fds += fds
+    def resume(self, data: bytes, fds: list[int]) -> None:
+        """Go on with a message of which ``data`` (no more than that message) was read, with its ``fds``."""
+        assert self.idle
+        self._early, self._fds = data, fds
 
     @property
     def idle(self) -> bool:
         """Between messages: nothing of the next one has been read."""
-        return self._message is None and not self._head
+        return self._message is None and not self._head and not self._early
 
     def close(self) -> None:
         close_all(self._fds)
@@ -131,6 +131,10 @@ class Framer:
         self.pipe.close()
 
     def _fill(self, buffer: bytearray, size: int) -> bool:
+        if self._early and len(buffer) < size:
+            room = size - len(buffer)
+            buffer += self._early[:room]
+            self._early = self._early[room:]
         while len(buffer) < size:
             try:
                 data, fds = self.pipe.recv(size - len(buffer))

@@ -14,13 +14,16 @@ import mmap
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.core.library import load
 from lab.vfio_user import protocol
 from lab.vfio_user.device import Bar, MmapArea, PciIdentity, Region
 from lab.vfio_user.pci import ConfigSpace
 from lab.vfio_user.protocol import HEADER, Command
+from lab.vfio_user.pump import Pump
 from lab.vfio_user.session import Options, Session
 from lab.vfio_user.transport import SocketPipe
 
@@ -36,6 +39,12 @@ DOORBELLS = 0x14  # how many there were
 RESETS = 0x18
 PROBE = 0x1C  # first four bytes of BAR2, as the device sees them
 IDENTITY = 0x0DD1CA4D
+#: Registers of a card's port 0 that live in the core: TX_COMMAND and IRQ_CONFIG.
+CORE_DOORBELL = 0x220
+CORE_ARM = 0x234
+
+#: Whether :func:`connected` serves through the C pump.
+PUMP: ContextVar[bool] = ContextVar("PUMP", default=False)
 IDENTITY_IN_CONFIG = PciIdentity(
     vendor=0x1CE4, device=0x0009, bars=(Bar(0, BAR0_SIZE), Bar(2, BAR2_SIZE, prefetch=True))
 )
@@ -131,6 +140,52 @@ class Double:
 
     def disconnected(self) -> None:
         self.calls.append("disconnected")
+
+
+class Core:
+    """A card of the C core behind a double: its identity register and doorbells are served by the pump.
+
+    ``exa_register_read`` answers :data:`ID`; writes of TX_COMMAND and IRQ_CONFIG of port 0 go to the core.
+    """
+
+    def __init__(self, device: Double) -> None:
+        self._library = load()
+        ffi, lib = self._library.ffi, self._library.lib
+        self._core = lib.exa_core_new(-1)
+        self._view = ffi.from_buffer(device.bar2, require_writable=True)
+        self.card = lib.exa_card_new(self._core, 1, ffi.cast("uint8_t *", self._view), BAR2_SIZE)
+        lib.exa_port_attach(self.card, 0, lib.exa_end_add(self._core), 0, BAR2_SIZE)
+        lib.exa_register_publish(self.card, ID, IDENTITY)
+        lib.exa_register_live(self.card, CORE_DOORBELL, lib.EXA_LIVE_TX_COMMAND, 0)
+        lib.exa_register_live(self.card, CORE_ARM, lib.EXA_LIVE_IRQ_CONFIG, 0)
+
+    def attach(self, session: Session) -> bool:
+        """Give the session a pump once VERSION is agreed (a ``Session.on_version``)."""
+        session.attach_pump(Pump(self._library, self.card, session.fileno(), BAR0_SIZE))
+        return True
+
+    def close(self) -> None:
+        self._library.lib.exa_core_free(self._core)
+        self._library.ffi.release(self._view)
+
+
+@contextlib.contextmanager
+def served(
+    device: Double, sock: socket.socket, options: Options | None = None, *, pump: bool = False
+) -> Iterator[Session]:
+    """A session of the device on a socket, with the C pump or without; both are closed afterwards."""
+    session = Session(device, ConfigSpace(device.identity), SocketPipe(sock), options)
+    core = Core(device) if pump else None
+    if core is not None:
+        session.on_version = core.attach
+    try:
+        yield session
+    finally:
+        session.close()
+        session.pump = None
+        if core is not None:
+            core.close()
+        device.close()
 
 
 @dataclass(frozen=True)
@@ -246,20 +301,22 @@ def open_fds() -> dict[int, str]:
 
 @contextlib.contextmanager
 def connected(options: Options | None = None, *, version: bool = True) -> Iterator[tuple[Client, Double]]:
-    """A client talking to a server with a double; fails when a descriptor is left over."""
+    """A client talking to a server with a double; fails when a descriptor is left over.
+
+    Through the pump when the test's ``transport`` (conftest) says so.
+    """
     before = open_fds()
     device = Double()
     near, far = socket.socketpair()
-    session = Session(device, ConfigSpace(device.identity), SocketPipe(far), options)
-    client = Client(near, session)
-    try:
-        if version:
-            client.version()
-        yield client, device
-    finally:
-        near.close()
-        client.pump()
-        session.close()
-        device.close()
+    with served(device, far, options, pump=PUMP.get()) as session:
+        client = Client(near, session)
+        try:
+            if version:
+                client.version()
+                assert (session.pump is not None) == PUMP.get()
+            yield client, device
+        finally:
+            near.close()
+            client.pump()
     leaked = {fd: what for fd, what in open_fds().items() if fd not in before}
     assert not leaked, f"descriptors leaked: {leaked}"

@@ -11,8 +11,9 @@ import pytest
 from lab.cardd.loop import Loop
 from lab.vfio_user import protocol
 from lab.vfio_user.protocol import HEADER, Command
+from lab.vfio_user.pump import PumpSet
 from lab.vfio_user.server import MAX_CANDIDATES, Server, peer_is_alive
-from lab.vfio_user.tests.double import Double, open_fds
+from lab.vfio_user.tests.double import PUMP, Core, Double, open_fds
 
 VERSION = HEADER.pack(1, Command.VERSION, 20, 0, 0) + protocol.VERSION.pack(0, 0)
 RESET = HEADER.pack(2, Command.DEVICE_RESET, 16, 0, 0)
@@ -23,10 +24,20 @@ class Bench:
 
     def __init__(self, directory: Path, alive: bool = True, grace: float = 0.05) -> None:
         self.before = set(open_fds())
-        self.loop = Loop()
+        self.pumps = PumpSet() if PUMP.get() else None
+        self.loop = Loop(self.pumps.wait if self.pumps else None)
         self.device = Double()
+        self.core = Core(self.device) if self.pumps else None
         self.path = directory / "card0.sock"
-        self.server = Server(self.device, self.path, self.loop, alive=lambda _: alive, grace=grace)
+        self.server = Server(
+            self.device,
+            self.path,
+            self.loop,
+            pumps=self.pumps,
+            core_card=self.core.card if self.core else None,
+            alive=lambda _: alive,
+            grace=grace,
+        )
 
     def connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -58,6 +69,8 @@ class Bench:
     def close(self) -> None:
         self.server.close()
         self.loop.close()
+        if self.core:
+            self.core.close()
         self.device.close()
         assert not self.path.exists()
         assert set(open_fds()) <= self.before
