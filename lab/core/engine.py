@@ -195,15 +195,19 @@ class CoreEngine:
         """See Engine."""
         return self._wake
 
-    def poll(self) -> None:
-        """See Engine."""
+    def dropped(self) -> int:
+        """Frames that Python was too slow to take from the core."""
+        return int(self._lib.exa_outbox_dropped(self.pointer))
+
+    def poll(self, notes: int = _NOTES_A_POLL) -> None:
+        """See Engine; carries out at most ``notes`` notes."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake, 8)
         if self._lib.exa_capture_dirty(self.pointer) and not self._flush_planned:
             self._flush_planned = True
             self._timers.after(FLUSH_AFTER_S, self.flush)
         note, frame = self._note, self._frame
-        for _ in range(_NOTES_A_POLL):
+        for _ in range(notes):
             if not self._lib.exa_outbox_take(self.pointer, note, frame, MAX_FRAME):
                 return
             if note.kind == self._lib.EXA_NOTE_INTERRUPT:
