@@ -12,6 +12,7 @@ from lab.card.models import Model
 from lab.card.plane import COUNTERS, CardPlane, InterruptFault, PortPlane, PortSettings
 from lab.card.register_table import Register
 from lab.core.library import Library
+from lab.vfio_user.device import DMA_WRITE
 from lab.wire.timers import Timers
 
 _STATS = (reg.STATS_TX, reg.STATS_RX, reg.STATS_RX_IGNORED, reg.STATS_RX_ERROR, reg.STATS_RX_DROPPED)
@@ -105,7 +106,8 @@ class CorePlane(CardPlane):
         lib.exa_register_live(self.pointer, reg.HW_TIME_HI.address(), lib.EXA_LIVE_TIME_HIGH, 0)
 
     def dma_map(self, iova: int, size: int, memory: mmap.mmap, prot: int) -> None:
-        view = self._ffi.from_buffer(memory, require_writable=True)
+        # Memory that the card may only read (the BIOS area of a PC) comes as a mapping without write access.
+        view = self._ffi.from_buffer(memory, require_writable=bool(prot & DMA_WRITE))
         if self._lib.exa_dma_map(self.pointer, iova, size, self._ffi.cast("uint8_t *", view), prot):
             self._ffi.release(view)
             raise MemoryError("no memory for another DMA range in the core")
