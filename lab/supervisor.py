@@ -205,6 +205,8 @@ class Supervisor:
         for log in (self.paths.serial_log, self.paths.qemu_log):
             if log.exists():
                 log.replace(log.with_suffix(".1.log"))
+        for stale in (self.paths.agent, self.paths.serial):
+            stale.unlink(missing_ok=True)  # a machine that was killed cannot remove its own
         ours, theirs = Qmp.pair()
         with theirs:
             argv = tuple(word.replace(QMP_FD, str(theirs.fileno())) for word in plan.machine)
@@ -214,10 +216,12 @@ class Supervisor:
             async with asyncio.timeout(READY_SECONDS):
                 await self._qmp.connect(ours)
                 self.state.ssh_port = await self._qmp.ssh_port()
-        except (LabError, TimeoutError) as problem:
+        except TimeoutError as problem:
+            raise LabError(f"QEMU does not answer within {READY_SECONDS:g} s") from problem
+        except LabError as problem:
             # The connection closes a moment before the process is gone, and the process tells why.
             await _settled(self._ended["qemu"], 2.0)
-            raise process.death() or LabError(f"QEMU does not answer: {problem}") from problem
+            raise process.death() or problem from problem
         self.state.boots += 1
         self.state.phase = "booting"
         self._trouble = asyncio.ensure_future(self._watch_machine(self._qmp))

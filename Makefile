@@ -1,0 +1,88 @@
+# Every target works from a clean clone: what is missing is installed and built first.
+#   make lab-up LAB=two        another lab beside the first
+#   make test LOCKED=1         exactly the locked packages, or an error that names the stale ones
+#   make lab-up PROFILE=systemd
+
+LAB ?= lab
+PROFILE ?= fast
+export LAB PROFILE LOCKED
+
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest --junit-xml
+JUNIT := out/junit
+MAKE_HERE := $(MAKE) --no-print-directory
+# What needs root: it installs packages, makes namespaces, or runs the lab.
+AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell images image-verify image-test lock unit suites bench lint test
+
+.DEFAULT_GOAL := help
+.PHONY: help $(AS_ROOT)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@echo "variables: LAB=name (lab), PROFILE=fast|systemd (fast), LOCKED=1 (exactly the locked packages)"
+
+ifneq ($(shell id -u),0)
+
+# One pattern for all: say so, and do it again as root with the same variables.
+KEPT := $(foreach name,LAB PROFILE LOCKED $(filter EXALAB_%,$(.VARIABLES)),$(if $($(name)),$(name)='$($(name))'))
+$(AS_ROOT):
+	@command -v sudo >/dev/null || { echo "error: make $@ needs root, and there is no sudo: run it as root" >&2; exit 1; }
+	@echo "make $@ needs root: running it with sudo" >&2
+	@sudo env $(KEPT) $(MAKE_HERE) $@
+
+else
+
+bootstrap: ## install missing system packages and the Python environment (all targets do it first)
+	@lab/bootstrap.sh
+
+lab-up: bootstrap ## bring the lab up: install, build and boot what is needed; quick when it is up
+	@$(PYTHON) -m lab up
+
+lab-down: bootstrap ## take the lab down; logs and captures stay in out/labs
+	@$(PYTHON) -m lab down
+
+lab-status: bootstrap ## what is up, what it is made of, what died
+	@$(PYTHON) -m lab status
+
+lab-shell: bootstrap ## a shell in the guest
+	@$(PYTHON) -m lab shell
+
+images: bootstrap ## build the images that are missing or out of date
+	@$(PYTHON) -m images build
+
+image-verify: bootstrap ## build the images twice, differently, and compare the bytes
+	@$(PYTHON) -m images verify
+
+lock: bootstrap ## write all locks anew: Python packages and images
+	@lab/bootstrap.sh lock
+	@$(PYTHON) -m images lock
+
+unit: bootstrap ## native tests: no image, no lab
+	@$(PYTEST) $(JUNIT)/unit.xml -m "not lab and not lint" lab images
+
+image-test: lab-up ## tests of the image, in the lab
+	@$(PYTEST) $(JUNIT)/image.xml -m lab images
+
+suites: lab-up ## the suites, on the lab
+	@$(PYTEST) $(JUNIT)/suites.xml suites
+
+bench: bootstrap ## measure: a table, and out/bench.json
+	@$(PYTHON) -m suites.bench
+
+lint: images ## every linter
+	@$(PYTHON) -m lab.lint
+
+# All parts run, also after one failed. A lab that was down before is down afterwards.
+test: images ## everything: lint, native tests, image tests, suites
+	@$(PYTHON) -m lab status >/dev/null 2>&1 && was_up=1 || was_up=; \
+	$(PYTHON) -m lab up --renew || exit 1; \
+	failed=; \
+	for part in lint unit image-test suites; do \
+		echo "== $$part"; \
+		$(MAKE_HERE) $$part || failed="$$failed $$part"; \
+	done; \
+	[ -n "$$was_up" ] || $(PYTHON) -m lab down; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
+	echo "all passed; reports: $(JUNIT)/"
+
+endif
