@@ -98,7 +98,8 @@ class Card:
         self._module = [True] * model.ports
         self._clock = Clock(model.clock_hz, now_ns)
         self._clock_high = 0
-        self._last_log = 0.0
+        self._last_log = -_LOG_EVERY_S
+        self._reported_faults = 0
         bars = (Bar(0, model.bar0_size), Bar(2, model.bar2_size, prefetch=True))
         self.identity = PciIdentity(VENDOR_ID, model.device_id, VENDOR_ID, model.device_id, bars=bars)
         self.regions: Mapping[int, Region] = {
@@ -191,9 +192,7 @@ class Card:
     def set_module(self, port: int, present: bool) -> None:
         """Plug the port's module in or out; without one there is neither light nor I2C."""
         self._module[port] = present
-        self.i2c.buses[port].devices.clear()
-        if present:
-            self.i2c.buses[port].devices.update(self._new_module(port))
+        self._plug(port)
         self._transmitter(port)
         self._refresh(port)
 
@@ -225,6 +224,14 @@ class Card:
     def counters(self) -> dict[str, int]:
         """Card-wide counters: refused DMA, accesses that made no sense."""
         return {"dma_faults": self.plane.dma_faults(), "bad_accesses": self.bad_accesses}
+
+    def report(self) -> None:
+        """Say so in the log when DMA was refused since the last call; the owner calls now and then."""
+        faults = self.plane.dma_faults()
+        if faults != self._reported_faults:
+            new = faults - self._reported_faults
+            LOG.warning("%s: %d DMA accesses outside the guest's memory (%d in all)", self.name, new, faults)
+            self._reported_faults = faults
 
     def close(self) -> None:
         """Give back memory and descriptors; the data path is gone before."""
@@ -314,8 +321,7 @@ class Card:
             file.set(reg.PORT_MAC_NIC, int.from_bytes(mac[3:], "little"), port)
             file.set(reg.PORT_TX_OFFSET, region.offset, port)
             file.set(reg.PORT_TX_SIZE, region.size, port)
-            if self._module[port]:
-                self.i2c.buses[port].devices.update(self._new_module(port))
+            self._plug(port)
         for port in range(model.ports, MAX_PORTS):
             self.plane.publish(reg.PORT_STATUS.address(port), reg.PORT_STATUS.mask("ABSENT"))
         self.plane.set_clock(self._clock.state)
@@ -323,8 +329,16 @@ class Card:
         self._transmitters(0)
         self._refresh_all(0)
 
-    def _new_module(self, port: int) -> dict[int, Memory]:
-        return sfp.module(max(self.model.speeds), f"{self.card_identity.serial[-10:]}P{port}")
+    def _plug(self, port: int) -> None:
+        """The port's module answers on its I2C bus, or (taken out) nothing does."""
+        if not self.model.has_sfp:
+            return
+        devices = self.i2c.buses[port].devices
+        for address in (sfp.IDENTITY_ADDRESS, sfp.DIAGNOSTICS_ADDRESS):
+            devices.pop(address, None)
+        if self._module[port]:
+            serial = f"{self.card_identity.serial[-10:]}P{port}"
+            devices.update(sfp.module(max(self.model.speeds), serial))
 
     def _write_clock_high(self, _: int, value: int) -> None:
         self._clock_high = value
@@ -403,6 +417,7 @@ class Card:
         features = file.get(reg.FEATURE_CFG) & reg.FEATURE_CFG.mask("MIRROR") if port < 3 else 0
         mirrors = (features | file.get(reg.MIRROR_ENABLE_EXT)) >> 2 * port
         loopback = bool(flags & reg.PORT_FLAGS.mask("LOOPBACK"))
+        negotiating = bool(flags & reg.PORT_FLAGS.mask("AUTONEG"))
         carrier = self._carrier[port] and self._module[port]
         self.plane.ports[port].configure(
             PortSettings(
@@ -422,9 +437,17 @@ class Card:
             ("MODULE", self._module[port]),
             ("SIGNAL", carrier),
             ("LINK", carrier or loopback),
+            ("AUTONEG_DONE", carrier and negotiating),
         ):
             status |= reg.PORT_STATUS.mask(name) if on else 0
         file.set(reg.PORT_STATUS, status, port)
+        file.set(reg.EXT_AN_STATUS, self._negotiated(port) if carrier and negotiating else 0, port)
+
+    def _negotiated(self, port: int) -> int:
+        """AN_STATUS of a link that was negotiated: good, and at which technology."""
+        result = {10000: 1, 25000: 3}.get(self.registers.get(reg.PORT_SPEED, port), 0)
+        good = reg.EXT_AN_STATUS.mask("GOOD") | reg.EXT_AN_STATUS.mask("PARTNER_ABLE")
+        return good | result << 12
 
 
 _STATUS_ADDRESSES = {reg.PORT_STATUS.address(port): port for port in range(MAX_PORTS)}

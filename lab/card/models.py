@@ -38,6 +38,14 @@ class Model:
         """Ethernet ports of the card: one per lane of every cage."""
         return self.cages * self.lanes
 
+    @property
+    def has_sfp(self) -> bool:
+        """Whether each port has an SFP of its own, on the I2C bus of its number (section 11).
+
+        Modules of QSFP cages are not modelled: drivers get no answer from them and carry on.
+        """
+        return self.lanes == 1
+
 
 def _caps(*names: str) -> int:
     value = 0

@@ -37,6 +37,8 @@ from lab.wire.wire import Wire, WiringError
 LOG = logging.getLogger("lab.wire")
 #: How long a frame may wait in a capture's buffer before a reader of the file sees it.
 FLUSH_AFTER_S = 0.05
+#: How often refused DMA accesses are logged.
+REPORT_EVERY_S = 1.0
 CoreName = Literal["c", "python"]
 
 
@@ -50,6 +52,9 @@ class Engine(Protocol):
 
     def flush(self) -> None:
         """Make what was captured visible."""
+
+    def dropped(self) -> int:
+        """Frames that Python was too slow to take from the data path."""
 
     def fileno(self) -> int | None:
         """Descriptor that is ready when :meth:`poll` has something to do, if there is one."""
@@ -96,6 +101,10 @@ class PythonEngine:
         self._flush_planned = False
         for capture in self._captures:
             capture.flush()
+
+    def dropped(self) -> int:
+        """See Engine."""
+        return 0
 
     def fileno(self) -> int | None:
         """See Engine: Python leaves nothing for later."""
@@ -153,6 +162,7 @@ class Fabric:
         self.cards: dict[str, Card] = {}
         self.testers: dict[str, Tester] = {}
         self._tester_dir = tester_dir
+        self._reported_at = 0.0
         self._poller = select.epoll()
         self.engine = self._new_engine(seed, capture_dir, capture_limit)
         self.wire = self.engine.wire
@@ -180,6 +190,7 @@ class Fabric:
         for fd, events in self._poller.poll(timeout):
             if fd == self.timers.fileno():
                 self.timers.run_due()
+                self._report()
             elif fd == self._engine_fd:
                 self.engine.poll()
             else:
@@ -187,6 +198,14 @@ class Fabric:
                     if fd in tester.filenos():
                         tester.ready(fd, events)
                         break
+
+    def _report(self) -> None:
+        """Log what guests did wrong, at most once a second. Traffic sets timers, so this is called then."""
+        now = time.monotonic()
+        if now - self._reported_at >= REPORT_EVERY_S:
+            self._reported_at = now
+            for card in self.cards.values():
+                card.report()
 
     def close(self) -> None:
         """Flush the captures, close sockets, give the cards' memory back."""
@@ -266,6 +285,7 @@ class Fabric:
     def counters(self) -> dict[str, dict[str, Any]]:
         """Everything counted, by end, card and switch."""
         found = self.wire.counters()
+        found["core"] = {"dropped": self.engine.dropped()}
         for name, card in self.cards.items():
             found[name] = dict(card.counters())
             for number, port in enumerate(card.plane.ports):

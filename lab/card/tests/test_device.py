@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from lab.card import registers as reg
 from lab.card.guest import Guest, I2cMaster
+from lab.card.models import MODELS
 from lab.card.tests.conftest import CABLE, MAC0, MAC1
 from lab.wire.fabric import CoreName, Fabric
 
@@ -208,5 +210,41 @@ def test_no_write_harms_the_card(core: CoreName, writes: list[tuple[int, int]], 
         guest.up(port, MAC1)
     guest.send(MAC1 + MAC0 + b"\x88\xb5")
     assert guest.receive(1) is not None
+    guest.close()
+    fabric.close()
+
+
+def test_autonegotiation_reports_what_came_of_it(guest: Guest) -> None:
+    """Section 5: with FLAGS bit 3 and a link, STATUS and AN_STATUS say it is done, and at what."""
+    assert guest.read(reg.EXT_AN_STATUS) == 0
+    guest.write(reg.PORT_FLAGS, reg.PORT_FLAGS.mask("AUTONEG"))
+    assert guest.read(reg.PORT_STATUS) & reg.PORT_STATUS.mask("AUTONEG_DONE")
+    assert guest.read(reg.EXT_AN_STATUS) == 0x1101
+
+
+def test_refused_dma_is_logged_seldom(guest: Guest, frame: Build, caplog: pytest.LogCaptureFixture) -> None:
+    """Counted each, reported together."""
+    for _ in range(50):
+        guest.send(frame(), slot=0x7FFF)
+    guest.card.report()
+    guest.card.report()
+    assert len(caplog.records) == 1 and "50 DMA accesses" in caplog.text
+
+
+def test_sixteen_ports_as_data(core: CoreName, monkeypatch: pytest.MonkeyPatch, frame: Build) -> None:
+    """A model with QSFP-DD cages broken out is a row of numbers: ports 8 and up are in the second bank."""
+    big = dataclasses.replace(MODELS["X25"], name="BIG", cages=2, lanes=8, bar2_size=1 << 20)
+    monkeypatch.setitem(MODELS, "BIG", big)
+    fabric = Fabric(seed=1, core=core)
+    guest = Guest(fabric.add_card("card0", "BIG", serial="S", mac=MAC0))
+    fabric.apply([{"kind": "cable", "ends": ["card0:7", "card0:15"]}])
+    for port in (7, 15):
+        guest.up(port)
+    assert [guest.read(reg.PORT_STATUS, port) >> 31 for port in range(16)] == [0] * 16
+    data = frame(guest.card.card_identity.port_mac(15))
+    guest.send(data, port=7)
+    got = guest.receive(15)
+    assert got is not None and got.frame[:-4] == data
+    assert guest.read(reg.STATS_RX, 15) == 1 and guest.read(reg.STATS_TX, 7) == 1
     guest.close()
     fabric.close()
