@@ -35,6 +35,7 @@ SOCKET_KINDS = (KERNEL,)
 _PHASES = pytest.StashKey[dict[str, pytest.CollectReport]]()
 _TOPOLOGY = pytest.StashKey[Topology]()
 _COUNTERS = pytest.StashKey[dict[str, Any]]()
+_FIGURES = pytest.StashKey[list[Any]]()
 _SESSION = pytest.StashKey[Session]()
 
 
@@ -184,6 +185,12 @@ def wire(session: Session, healthy: None) -> Iterator[Outside]:
     outside.close()
 
 
+@pytest.fixture(scope="session")
+def figures_table(request: pytest.FixtureRequest) -> list[Any]:
+    """Figures that are shown as a table at the end of the run; see ``test_many_namespaces``."""
+    return request.config.stash.setdefault(_FIGURES, [])
+
+
 # --- reports ------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +208,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         )
         report.sections.append(("bundle", str(where)))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Times and memory of the many-namespaces case, one line for each count."""
+    figures = config.stash.get(_FIGURES, [])
+    if not figures:
+        return
+    names = list(dict.fromkeys(name for one in figures for name in one.values))
+    terminalreporter.section("namespaces: seconds, memory")
+    terminalreporter.write_line("count  " + "  ".join(f"{name:>15}" for name in names))
+    for one in figures:
+        cells = [f"{one.values[name]:>15.2f}" if name in one.values else " " * 15 for name in names]
+        terminalreporter.write_line(f"{one.count:>5}  " + "  ".join(cells))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -111,10 +111,12 @@ class Traffic:
         seconds: float = 3.0,
         window: int = 4,
         bind: bool = True,
+        source_port: int = 0,
     ) -> Report:
         """Send ``count`` records on each flow at once and count the answers. ``seconds`` are scaled.
 
-        ``bind``: the client binds its namespace's first address; else the kernel's route chooses.
+        ``bind``: the client binds its namespace's first address (and ``source_port``); else the kernel's
+        route chooses.
         """
         items = []
         for flow in flows:
@@ -122,6 +124,7 @@ class Traffic:
             item |= {"kind": flow.kind, "to": flow.to, "port": port}
             if bind:
                 item["source"] = flow.source.ip
+                item["source_port"] = source_port
             items.append(item)
         told = self.programs.clients.call(
             exchange.run,

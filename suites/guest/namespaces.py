@@ -293,6 +293,24 @@ def clear() -> list[str]:
     return found
 
 
+_unnamed: dict[str, int] = {}
+
+
+def unname(name: str) -> None:
+    """What ``ip netns del`` does, and no more: whoever holds the namespace keeps it (see ``await_end``)."""
+    namespace = namespaces.pop(name)
+    _unnamed[name] = namespace.nsid
+    _let_go(namespace)
+
+
+def await_end(names: list[str], seconds: float = 30.0) -> None:
+    """Wait until the kernel has freed namespaces that were unnamed. TimeoutError: something pins them."""
+    with Monitor(netlink.RTNLGRP_NSID) as monitor:
+        still = set(alive())
+        waiting = {nsid: name for name in names if (nsid := _unnamed.pop(name)) in still}
+        _await_end(monitor, waiting, time.monotonic() + seconds)
+
+
 def await_device(device: str, seconds: float = 30.0) -> None:
     """Wait until a device is (again) in the initial namespace. TimeoutError names it."""
     deadline = time.monotonic() + seconds
