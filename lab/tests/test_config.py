@@ -1,0 +1,115 @@
+"""lab.toml: defaults, the example, and every mistake with its line and a remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab import config
+from lab.config import Lines, load, parse
+from lab.errors import LabError
+from lab.paths import ROOT
+from lab.wire.segments import Cable, Switch
+
+
+def test_nothing_said() -> None:
+    """Zero configuration: one X25, both of its ports and a tester in one switch."""
+    lab = parse("", "x")
+    assert [(card.name, card.model, card.ports) for card in lab.cards] == [("card0", "X25", 2)]
+    (switch,) = lab.wiring.segments
+    assert isinstance(switch, Switch)
+    assert [port.end for port in switch.ports] == ["card0:0", "card0:1", "tester:t0"]
+    assert all((port.pvid, port.tagged) == (1, "all") for port in switch.ports)
+    assert (lab.cpus, lab.memory, lab.accelerator, lab.testers) == (2, 1024, "auto", ("t0",))
+
+
+def test_example_is_valid_and_complete() -> None:
+    """What is documented works, and every setting there is is documented."""
+    path = ROOT / "lab/lab.toml.example"
+    lab = load(path)
+    assert [(card.name, card.model) for card in lab.cards] == [("card0", "X25"), ("venue", "X10")]
+    assert isinstance(lab.wiring.segments[0], Cable)
+    text = path.read_text()
+    for model in (config._File, config._Machine, config._Card, config._Cable, config._Switch):
+        for name in model.model_fields:
+            assert f"{name} =" in text or f"[{name}]" in text, name
+
+
+def test_each_card_is_its_own() -> None:
+    """Names, serials and MAC addresses differ without being given."""
+    lab = parse("[[card]]\n[[card]]\n[[card]]\nmodel = 'x10'\n", "x")
+    assert [card.name for card in lab.cards] == ["card0", "card1", "card2"]
+    assert lab.cards[2].model == "X10"
+    assert len({card.mac for card in lab.cards}) == len({card.serial for card in lab.cards}) == 3
+    assert len(lab.wiring.ends()) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("[machine]\n\nmemory = '1T'\n", "f:3: machine.memory: '1T' is not a size"),
+        ("[machine]\nmemory = 512\n", "f:2: machine.memory: write a size with its unit"),
+        ("[machine]\nmemory = '100M'\n", "f:2: machine.memory: Input should be greater"),
+        ("\n[machine]\ncpu = 3\n", "f:3: machine.cpu: there is no such setting"),
+        ("[machine]\ncpus = 0\n", "f:2: machine.cpus: Input should be greater"),
+        ("[[card]]\nmodel = 'X99'\n", "f:2: card.0.model: there is no card model 'X99': X10, X25"),
+        ("[[card]]\n[[card]]\nname = 'card0'\n", "f:3: two cards are called card0"),
+        ("[[card]]\nname = 'tester'\n", "f:2: no card can be called tester"),
+        ("[[card]]\nmac = '01:00:00:00:00:00'\n", "f:2: card.0.mac: String should match"),
+        ("card = []\n", "f:1: card: Tuple should have at least 1 item"),
+        ("[[cable]]\nends = ['card0:0', 'card0:7']\n", "f:2: there is no port card0:7"),
+        ("[[cable]]\n\nends = ['card0:0', 'card0:0']\n", "f:3: card0:0 is plugged in twice"),
+        ("[[cable]]\nends = ['card0']\n", "f:2: cable.0.ends.0: 'card0' is neither"),
+        ("[[switch]]\nports = [\n{ end = 'card0:1', pvid = 5000 }]\n", "f:2: switch.0.ports.0.pvid: Input"),
+        ("colour = 'red'\n", "f:1: colour: there is no such setting"),
+        ("x = [\n", "f: not TOML: "),
+        ("\ncard = '0000:01:00.0'\n", "f:2: real cards: not yet"),
+        (
+            "[[card]]\nmodel = 'X25'\nhost = 'venue7'\n",
+            "f:3: host (a lab on another machine, over ssh): not yet",
+        ),
+        ("host = 'venue7'\n", "f:1: host (a lab on another machine, over ssh): not yet"),
+        ("[[card]]\npci = '0000:01:00.0'\n", "f:2: pci (a real card of this machine): not yet"),
+    ],
+)
+def test_mistakes_name_file_line_and_remedy(text: str, error: str) -> None:
+    """No mistake is ignored; each says where it is and what to do."""
+    with pytest.raises(LabError) as caught:
+        parse(text, "f")
+    assert caught.value.message.startswith(error)
+    assert caught.value.hint
+
+
+def test_all_mistakes_at_once() -> None:
+    """A person mends the file once, not once per mistake."""
+    with pytest.raises(LabError) as caught:
+        parse("[machine]\ncpus = 0\nmemory = 'x'\n", "f")
+    assert len(caught.value.message.splitlines()) == 2
+
+
+def test_unreadable_file(tmp_path: Path) -> None:
+    """A file that was named must be there."""
+    with pytest.raises(LabError, match="cannot read"):
+        load(tmp_path / "none.toml")
+
+
+@given(st.text())
+def test_no_text_crashes(text: str) -> None:
+    """Any text is a lab or an error for people."""
+    try:
+        parse(text, "f")
+    except LabError as problem:
+        assert problem.message.startswith("f:")
+
+
+def test_lines_follow_tables() -> None:
+    """Repeated tables are told apart; unknown places fall back to what is around them."""
+    lines = Lines("a = 1\n[t]\nb = 2\n[[u]]\nc = 3\n[[u]]\nc = 4\n")
+    assert lines.find(("a",)) == 1
+    assert lines.find(("t", "b")) == 3
+    assert lines.find(("u", 0, "c")) == 5
+    assert lines.find(("u", 1, "c", "deeper", 7)) == 7
+    assert lines.find(("nowhere",)) == 1
