@@ -93,7 +93,7 @@ def make_plan(
 ) -> Plan:
     """Everything the supervisor needs to start the lab, and write down, from what was chosen."""
     machine = command.Machine(
-        kernel=images.dut / "vmlinuz",
+        kernel=images.dut / "vmlinux",
         initrd=images.dut / "initrd.img",
         root=images.dut / "root.erofs",
         accelerator=found.name,
@@ -184,7 +184,7 @@ def up(
         state = _already(paths, fingerprint(config, images, profile), renew)
         if state is not None:
             return state
-        at = accelerator.Images(images.tools, images.dut / "vmlinuz", images.identity)
+        at = accelerator.Images(images.tools, images.dut / "vmlinux", images.identity)
         found = accelerator.find(at, config.cpus, config.accelerator)
         deadline.set_accelerator(found.name)
         times.lap("accelerator")
