@@ -69,6 +69,8 @@ _OF_IMAGE = {
             )
         ),
         f"path-exclude={_MODULES}/arch/x86/kvm/*",
+        # systemd asks for it, and its transports want drivers that are not here.
+        f"path-exclude={_MODULES}/net/vmw_vsock/*",
         f"path-exclude={_MODULES}/net/bluetooth/*",
         f"path-exclude={_MODULES}/net/mac80211/*",
         f"path-exclude={_MODULES}/net/wireless/*",
