@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import logging
 import mmap
-import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from lab.card import registers as reg
 from lab.card import sfp
 from lab.card.clock import Clock
 from lab.card.eeprom import ADDRESS, BUS, eeprom
 from lab.card.i2c import I2cGpio, Memory
+from lab.card.identity import CardIdentity
 from lab.card.layout import PAGE_SIZE, VENDOR_ID, RxStatus
 from lab.card.models import Model
 from lab.card.plane import CardPlane, InterruptFault, PortSettings
 from lab.card.register_file import RegisterFile
 from lab.card.register_table import MAX_PORTS, Register
-from lab.card.transmit import TxRegion
+from lab.card.transmit import TxMemory
 from lab.vfio_user.device import Bar, MmapArea, PciIdentity, Region
 
 LOG = logging.getLogger("lab.card")
@@ -37,40 +36,6 @@ _STAT_NAMES: tuple[tuple[Register, str], ...] = (
     (reg.STATS_RX_ERROR, "rx_error"),
     (reg.STATS_RX_DROPPED, "rx_dropped"),
 )
-
-
-@dataclass(frozen=True)
-class CardIdentity:
-    """What tells one card from another of its model: name in the lab, serial text, MAC of port 0."""
-
-    name: str
-    serial: str
-    mac: bytes
-
-    def port_mac(self, port: int) -> bytes:
-        """MAC of a port: consecutive, the low 24 bits counting."""
-        low = (int.from_bytes(self.mac[3:], "big") + port) & 0xFFFFFF
-        return self.mac[:3] + low.to_bytes(3, "big")
-
-
-class TxMemory:
-    """BAR2: a memory file, so that the guest can map it, and our mapping of it."""
-
-    def __init__(self, size: int) -> None:
-        self.fd = os.memfd_create("exalab-bar2", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, size)
-        self.memory = mmap.mmap(self.fd, size)
-        self.size = size
-
-    def regions(self, ports: int) -> list[TxRegion]:
-        """The ports' shares: equal, whole pages, in order."""
-        share = self.size // ports // PAGE_SIZE * PAGE_SIZE
-        return [TxRegion(port * share, share) for port in range(ports)]
-
-    def close(self) -> None:
-        """Give the memory back."""
-        self.memory.close()
-        os.close(self.fd)
 
 
 class Card:

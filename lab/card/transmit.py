@@ -1,4 +1,4 @@
-"""Fetching a chunk from TX memory. Source: reference/exanic-hardware.md section 8.2.
+"""TX memory (BAR2) and fetching a chunk from it. Source: reference/exanic-hardware.md sections 8.1 and 8.2.
 
 The guest can change the memory at any moment, so header and payload are each copied once and only the
 copies are looked at.
@@ -6,11 +6,13 @@ copies are looked at.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
+import os
 import struct
 from dataclasses import dataclass
 
-from lab.card.layout import TX_ALIGN, TX_HEADER_SIZE
+from lab.card.layout import PAGE_SIZE, TX_ALIGN, TX_HEADER_SIZE
 
 _HEADER = struct.Struct("<HHHBB")
 
@@ -21,6 +23,28 @@ class TxRegion:
 
     offset: int
     size: int
+
+
+class TxMemory:
+    """BAR2: a memory file, so that the guest can map it, and our mapping of it."""
+
+    def __init__(self, size: int) -> None:
+        self.fd = os.memfd_create("exalab-bar2", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, size)
+        # Whoever is given the descriptor could shrink the file under our mapping and end us with SIGBUS.
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        self.memory = mmap.mmap(self.fd, size)
+        self.size = size
+
+    def regions(self, ports: int) -> list[TxRegion]:
+        """The ports' shares: equal, whole pages, in order."""
+        share = self.size // ports // PAGE_SIZE * PAGE_SIZE
+        return [TxRegion(port * share, share) for port in range(ports)]
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.memory.close()
+        os.close(self.fd)
 
 
 @dataclass(frozen=True)

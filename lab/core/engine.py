@@ -13,20 +13,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lab.card.device import TxMemory
 from lab.card.models import Model
 from lab.card.plane import CardPlane
+from lab.card.transmit import TxMemory
 from lab.core.library import load
 from lab.core.plane import CorePlane
-from lab.wire.capture import SEGMENT_SIZE, preamble
+from lab.wire.capture import FLUSH_AFTER_S, SEGMENT_SIZE, preamble
 from lab.wire.frame import MAX_FRAME
 from lab.wire.segments import Cable, Switch
 from lab.wire.switch import SwitchCounters
 from lab.wire.timers import Timers
-from lab.wire.wire import End, EndCounters, Wire, _nothing
+from lab.wire.wire import End, EndCounters, Wire, ignore_link
 
-#: How long a frame may wait in a capture's buffer before a reader of the file sees it.
-FLUSH_AFTER_S = 0.05
 #: Notes carried out before the event loop gets its turn again.
 _NOTES_A_POLL = 4096
 
@@ -47,7 +45,7 @@ class CoreWire(Wire):
         self,
         name: str,
         receive: Callable[[bytes], None],
-        on_link: Callable[[bool], None] = _nothing,
+        on_link: Callable[[bool], None] = ignore_link,
         ready: bool = True,
         speed: int | None = None,
     ) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from lab.card import registers as reg
 from lab.card.clock import ClockState
-from lab.card.device import TxMemory
 from lab.card.models import Model
 from lab.card.plane import COUNTERS, CardPlane, InterruptFault, PortPlane, PortSettings
 from lab.card.register_table import Register
+from lab.card.transmit import TxMemory
 from lab.core.library import Library
 from lab.vfio_user.device import DMA_WRITE
 from lab.wire.timers import Timers

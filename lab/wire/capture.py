@@ -16,6 +16,8 @@ from pathlib import Path
 SEGMENT_SIZE = 16 << 20
 #: Buffered bytes after which they are written without being asked.
 BUFFER_SIZE = 64 << 10
+#: How long the owner of a capture may leave frames in its buffer before a flush.
+FLUSH_AFTER_S = 0.05
 
 INBOUND = 1
 OUTBOUND = 2

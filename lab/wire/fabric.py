@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from lab.card.datapath import PythonPlane
-from lab.card.device import Card, CardIdentity, TxMemory
+from lab.card.device import Card
+from lab.card.identity import CardIdentity
 from lab.card.layout import RX_RING_CHUNKS, RxStatus
 from lab.card.models import Model, model
 from lab.card.plane import CardPlane, InterruptFault
+from lab.card.transmit import TxMemory
 from lab.wire import segments as wire_segments
-from lab.wire.capture import SEGMENT_SIZE, Capture
+from lab.wire.capture import FLUSH_AFTER_S, SEGMENT_SIZE, Capture
 from lab.wire.frame import seal
 from lab.wire.segments import tester_name
 from lab.wire.tester import Tester
@@ -35,8 +37,6 @@ from lab.wire.timers import Timers
 from lab.wire.wire import Wire, WiringError
 
 LOG = logging.getLogger("lab.wire")
-#: How long a frame may wait in a capture's buffer before a reader of the file sees it.
-FLUSH_AFTER_S = 0.05
 #: How often refused DMA accesses are logged.
 REPORT_EVERY_S = 1.0
 CoreName = Literal["c", "python"]

@@ -54,7 +54,7 @@ class End:
     rules: dict[str, RuleSet] = field(default_factory=dict)
 
 
-def _nothing(_: bool) -> None:
+def ignore_link(_: bool) -> None:
     """An end that does not care about its link."""
 
 
@@ -74,7 +74,7 @@ class Wire:
         self,
         name: str,
         receive: Callable[[bytes], None],
-        on_link: Callable[[bool], None] = _nothing,
+        on_link: Callable[[bool], None] = ignore_link,
         ready: bool = True,
         speed: int | None = None,
     ) -> None:

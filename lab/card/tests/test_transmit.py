@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 
@@ -139,3 +140,12 @@ def test_bridging_with_a_loop_ends(fabric: Fabric, guest: Guest, frame: Build) -
         counters[f"card0:{port}"]["tx_no_link"] + counters[f"card0:{port}"]["looped"] for port in (0, 1)
     )
     assert counters["card0:0"]["tx"] < 50
+
+
+def test_tx_memory_cannot_be_cut(guest: Guest) -> None:
+    """The guest's side holds BAR2's descriptor: it must not be able to take the memory from under the
+    card."""
+    fd = guest.card.regions[2].fd
+    assert fd is not None
+    with pytest.raises(PermissionError):
+        os.ftruncate(fd, 4096)
