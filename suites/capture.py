@@ -86,8 +86,8 @@ def dissect(data: bytes) -> Frame:
     return Frame(data, dst, src, tuple(tags), ethertype, protocol, *ends, *ports, record)
 
 
-def read(directory: Path, end: str, since: int = 0) -> list[Captured]:
-    """Every frame of a port that passed after ``since`` (ns since the epoch), in order.
+def read(directory: Path, end: str, after: int = 0) -> list[Captured]:
+    """Every frame of a port that passed after ``after`` (ns since the epoch), in order.
 
     Reads the previous segment too where there is one. Ask cardd for a ``flush`` before.
     """
@@ -96,21 +96,39 @@ def read(directory: Path, end: str, since: int = 0) -> list[Captured]:
     for path in (directory / f"{stem}.1.pcapng", directory / f"{stem}.pcapng"):
         if path.exists():
             for time, flags, data in _packets(path):
-                if time >= since:
+                if time >= after:
                     sent, bad = flags & 3 == OUTBOUND, bool(flags & CRC_ERROR)
                     frames.append(Captured(dissect(data[:-FCS_SIZE]), sent, time, bad))
     return frames
+
+
+def since(path: Path, time: int) -> bytes:
+    """The capture without the packets before ``time`` (ns since the epoch), its other blocks verbatim."""
+    data = path.read_bytes()
+    kept = []
+    for kind, at, size in _blocks(data):
+        high, low = struct.unpack_from("<II", data, at + 12) if kind == ENHANCED_PACKET else (0, 0)
+        if kind != ENHANCED_PACKET or high << 32 | low >= time:
+            kept.append(data[at : at + size])
+    return b"".join(kept)
+
+
+def _blocks(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Type, offset and size of each whole block."""
+    at = 0
+    while at + 12 <= len(data):
+        kind, size = struct.unpack_from("<II", data, at)
+        if size < 12 or at + size > len(data):
+            return  # cut short: the writer is at it
+        yield kind, at, size
+        at += size
 
 
 def _packets(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """Time, flags and bytes of each packet. By hand: a library takes a second for what a fast test captures;
     that other readers understand the files too is a test of its own."""
     data = path.read_bytes()
-    at = 0
-    while at + 12 <= len(data):
-        kind, size = struct.unpack_from("<II", data, at)
-        if size < 12 or at + size > len(data):
-            return  # cut short: the writer is at it
+    for kind, at, size in _blocks(data):
         if kind == ENHANCED_PACKET:
             high, low, captured = struct.unpack_from("<III", data, at + 12)
             start = at + 28
@@ -124,4 +142,3 @@ def _packets(path: Path) -> Iterator[tuple[int, int, bytes]]:
                     break
                 option += 4 + (length + 3 & ~3)
             yield high << 32 | low, flags, data[start : start + captured]
-        at += size

@@ -48,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "expects(pattern, ...): kernel or cardd messages, or card counters, that this test causes on purpose",
+        "soils(why): leaves the guest unusable on purpose; it is replaced without complaint",
         "card(kind): needs this kind of card (emulated, real); skipped on another",
         "accelerated_differs(why): a deliberate difference between kernel and accelerated sockets (N10)",
     ):
@@ -110,7 +111,10 @@ def healthy(request: pytest.FixtureRequest, session: Session, record_property: A
     request.node.stash[_COUNTERS] = checkup.counters
     yield
     marker = request.node.get_closest_marker("expects")
-    findings = checkup.findings(marker.args if marker else ())
+    soils = request.node.get_closest_marker("soils")
+    findings = checkup.findings(marker.args if marker else (), soiled=soils is not None)
+    if soils and not findings:
+        session.replace(f"{request.node.nodeid}: {soils.args[0]}")
     if findings:
         record_property("health", "; ".join(findings))
         text = "\n  ".join(findings)

@@ -65,7 +65,7 @@ class Placed:
     def _destroy(self, names: list[str]) -> None:
         self._call(namespaces.destroy, names=names, seconds=scaled(6), missing_ok=True)
         for device in self.session.devices.values():
-            self._call(namespaces.change, name=None, device=device, up=True)
+            self._call(namespaces.change, name=None, device=device, up=True, mtu=1500)
 
     def destroy(self) -> None:
         """Take everything away, the last first; quick when that was done."""

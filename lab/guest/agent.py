@@ -600,15 +600,15 @@ class Agent:
             raise LookupError(f"no running process {process!r}") from None
 
     def write_file(self, path: str, data: str, mode: int = 0o644, append: bool = False) -> int:
-        """``data`` is base64. Written beside and renamed, unless appending."""
+        """``data`` is base64. Written beside and renamed, unless appending or to what is no plain file."""
         content = binascii.a2b_base64(data, strict_mode=True)
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         if append:
             with target.open("ab") as file:
                 file.write(content)
-        elif target.exists() and not target.is_file():
-            target.write_bytes(content)  # a device or a pipe: nothing to rename
+        elif target.parts[1:2] in (("proc",), ("sys",)) or (target.exists() and not target.is_file()):
+            target.write_bytes(content)  # the kernel's, a device or a pipe: nothing to rename
         else:
             beside = target.with_name(target.name + ".new")
             beside.write_bytes(content)

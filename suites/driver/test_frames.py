@@ -59,7 +59,8 @@ def test_bad_frames_are_counted_by_kind(ports: Placed, driver: Driver, status: s
 def test_lapped(ports: Placed, driver: Driver) -> None:
     """Overtaken by the card, the driver counts it, catches up and goes on (7.3)."""
     before = driver.counters("b", "p1")["rx_lapped"]
-    driver.session.control.fault("card0", "lap", port=1)
+    # more than a ring: the driver reads on while the card writes
+    driver.session.control.fault("card0", "lap", port=1, chunks=100_000)
     driver.wait("the lap is counted", lambda: driver.counters("b", "p1")["rx_lapped"] > before)
     driver.ping()
 

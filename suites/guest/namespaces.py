@@ -293,6 +293,25 @@ def clear() -> list[str]:
     return found
 
 
+def await_carrier(name: str | None, device: str, carrier: bool, seconds: float = 30.0) -> None:
+    """Wait until a device has, or has no, carrier. TimeoutError says which."""
+    deadline = time.monotonic() + seconds
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if name is not None:
+            setns(namespaces[name].fd)
+        with Monitor(netlink.RTNLGRP_LINK) as monitor:
+            while not any(one.name == device and one.carrier == carrier for one in monitor.links()):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"{device} in {name}: carrier is not {carrier}")
+                # The dump above shares the socket: look again soon even if it ate the news.
+                monitor.read(min(left, 0.2))
+    finally:
+        setns(home)
+        os.close(home)
+
+
 _unnamed: dict[str, int] = {}
 
 

@@ -140,6 +140,8 @@ def test_files_go_both_ways(agent: Agent) -> None:
     assert agent.read_file("/run/deep/file") == content
     assert agent.exec(["stat", "-c", "%a", "/run/deep/file"]).stdout.strip() == "600"
     assert agent.read_file("/proc/sys/kernel/ostype") == b"Linux\n"
+    agent.write_file("/proc/sys/net/ipv4/ip_forward", "1")
+    assert agent.read_file("/proc/sys/net/ipv4/ip_forward") == b"1\n"
 
 
 def test_a_loaded_module_keeps_its_state_until_its_source_changes(agent: Agent) -> None:

@@ -1,0 +1,178 @@
+"""The figures of the lab: bringing it up, many namespaces, small frames, a stream.
+
+Each function returns {name: number}; remarks (what limits a figure) go to ``remarks`` under the same name.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lab import api
+from lab.console import step
+from lab.deadline import scaled
+from suites.bench.machine import Meter
+from suites.guest import pump
+from suites.outside import Outside
+from suites.place import Placed
+from suites.session import KERNEL, Session
+from suites.test_many_namespaces import FIRST_VID, network, side
+from suites.topology import Device, Namespace, Topology
+from suites.traffic import Traffic
+
+Figures = dict[str, float]
+ROUNDS = 3
+SECONDS = 4.0
+
+
+def two_ports(mtu: int | None = None) -> Topology:
+    """A namespace on each port of the card."""
+    return Topology(
+        "two ports",
+        (
+            Namespace("a", (Device("port", "eth0", "card0:0", mtu=mtu, addresses=("10.1.0.1/24",)),)),
+            Namespace("b", (Device("port", "eth0", "card0:1", mtu=mtu, addresses=("10.1.0.2/24",)),)),
+        ),
+    )
+
+
+@dataclass
+class Bench:
+    """One run: the lab it measures, and what it found."""
+
+    name: str
+    figures: Figures = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Every measure of the lab, in order. The lab is up afterwards, freshly booted."""
+        session = self.warm_up()
+        with session.lab:
+            for measure in (self.namespaces, self.small_frames, self.stream, self.round_trip):
+                with step(measure.__doc__.splitlines()[0] if measure.__doc__ else measure.__name__):
+                    measure(session)
+            session.close()
+
+    def _outside(self, session: Session) -> Outside:
+        paths = session.lab.paths
+        return Outside(paths.testers / "t0.sock", paths.capture, session.control)
+
+    def warm_up(self) -> Session:
+        """Down, then `lab up` with everything built, to the first answered ping of a new namespace."""
+        api.down(self.name)
+        began = time.monotonic()
+        lab = api.up(self.name)
+        booted = time.monotonic()
+        session = Session(lab)
+        outside = self._outside(session)
+        outside.station(1, "10.1.0.9")
+        standing = Placed(session, Topology("first", two_ports().namespaces[:1]))
+        Traffic(session.programs(KERNEL)).ping([(standing["a"], "10.1.0.9")])
+        self.figures["lab_up_warm_s"] = time.monotonic() - began
+        self.figures["lab_up_s"] = booted - began
+        times = ", ".join(f"{name} {took:.1f}" for name, took in dict(lab.facts.get("times", {})).items())
+        self.remarks["lab_up_warm_s"] = f"the guest's boot ({times or 'see lab status'})"
+        standing.destroy()
+        outside.close()
+        return session
+
+    def namespaces(self, session: Session) -> None:
+        """512 namespaces, from none to all pinged"""
+        count = 512
+        outside = self._outside(session)
+        for number in range(count):
+            outside.station(number, f"{network(number)}.9", FIRST_VID + number)
+        topology = Topology("512", side("n", "card0:0", count, 1))
+        traffic = Traffic(session.programs(KERNEL))
+        meter = Meter(session.lab)
+        began = time.monotonic()
+        standing = Placed(session, topology)
+        made = time.monotonic()
+        neighbours = [(one, f"{network(number)}.9") for number, one in enumerate(topology.namespaces)]
+        traffic.ping(neighbours, seconds=6)
+        self.figures["ns512_up_ping_s"] = time.monotonic() - began
+        self.figures["ns512_create_s"] = made - began
+        self.remarks["ns512_up_ping_s"] = f"the guest's kernel making namespaces; {meter.share()}"
+        began = time.monotonic()
+        standing.destroy()
+        self.figures["ns512_destroy_s"] = time.monotonic() - began
+        outside.close()
+
+    def small_frames(self, session: Session) -> None:
+        """64-byte UDP frames from a namespace on port 0 to one on port 1"""
+        standing = Placed(session, two_ports())
+        programs = session.programs(KERNEL)
+        Traffic(programs).ping([(standing["a"], "10.1.0.2")])
+        rates, losses, shares = [], [], []
+        for _ in range(ROUNDS):
+            programs.servers.call(pump.listen, netns="b", address="10.1.0.2", port=9)
+            counting = programs.servers.submit(
+                "call", module=pump.__name__, function="count", kwargs={"first": scaled(3), "silence": 1.0}
+            )
+            meter = Meter(session.lab)
+            sent = programs.clients.call(
+                pump.blast, netns="a", to="10.1.0.2", port=9, seconds=SECONDS, timeout=SECONDS + scaled(3)
+            )
+            shares.append(str(meter.share()))
+            got = counting.result(scaled(6))
+            rates.append(got["received"] / max(got["seconds"], 0.001))
+            losses.append(100 * (1 - got["received"] / max(sent["sent"], 1)))
+        standing.destroy()
+        middle = rates.index(statistics.median_low(rates))
+        self.figures["lab_fps_64"] = rates[middle]
+        self.figures["lab_fps_64_lost_percent"] = losses[middle]
+        self.remarks["lab_fps_64"] = f"median of {ROUNDS}; {losses[middle]:.1f} % lost; {shares[middle]}"
+
+    def stream(self, session: Session) -> None:
+        """TCP with iperf3 between the two, MTU 1500, then 9000"""
+        for mtu, name in ((1500, "lab_tcp_mbit_s"), (9000, "lab_tcp_mbit_s_mtu9000")):
+            standing = Placed(session, two_ports(mtu))
+            meter = Meter(session.lab)
+            self.figures[name] = self._iperf3(session, standing)
+            self.remarks[name] = f"median of {ROUNDS}; {meter.share()}"
+            standing.destroy()
+
+    def _iperf3(self, session: Session, standing: Placed) -> float:
+        """Median of the Mbit/s the receiver counted."""
+        programs = session.programs(KERNEL)
+        rates = []
+        for _ in range(ROUNDS):
+            server = programs.start(["iperf3", "-s", "-1", "-B", "10.1.0.2", "--forceflush"], "b")
+            server.expect("listening", timeout=scaled(3))
+            argv = ["iperf3", "-c", "10.1.0.2", "-B", "10.1.0.1", "-t", f"{SECONDS:.0f}", "-J"]
+            done = session.agent.exec(argv, netns="a", timeout=SECONDS + scaled(4))
+            server.stop()
+            rates.append(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"] / 1e6)
+        return float(statistics.median(rates))
+
+    def round_trip(self, session: Session) -> None:
+        """Ping between the two namespaces"""
+        standing = Placed(session, two_ports())
+        traffic = Traffic(session.programs(KERNEL))
+        times = []
+        for _ in range(30):
+            (result,) = traffic.ping([(standing["a"], "10.1.0.2")]).values()
+            times.append(result["rtt_ms"])
+        standing.destroy()
+        self.figures["lab_ping_rtt_ms"] = statistics.median(times)
+        self.remarks["lab_ping_rtt_ms"] = f"median of 30, worst {max(times):.1f}; Python included"
+
+
+def others() -> tuple[Figures, dict[str, str]]:
+    """The figures of the other parts: the card model alone, and the images; what is not there is said."""
+    import importlib
+
+    figures: Figures = {}
+    remarks: dict[str, str] = {}
+    for module in ("lab.card.bench", "images.bench"):
+        try:
+            part: Callable[[], Figures] = importlib.import_module(module).figures
+        except (ImportError, AttributeError) as error:
+            remarks[module] = f"no figures: {error}"
+            continue
+        with step(f"figures of {module}"):
+            figures |= part()
+    return figures, remarks
