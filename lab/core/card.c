@@ -141,17 +141,42 @@ void exa_card_withdraw_interrupt(struct exa_card *card)
 	card->undelivered = false;
 }
 
-/* Interrupts the guest; while MSI is masked the wish is kept. */
-void exa_card_signal(struct exa_card *card)
+static void raise_msi(struct exa_card *card, uint64_t times)
 {
-	const uint64_t one = 1;
-
 	if (!card->present)
 		return;
 	if (card->msi < 0)
 		card->undelivered = true;
-	else if (write(card->msi, &one, sizeof(one)) < 0)
+	else if (write(card->msi, &times, sizeof(times)) < 0)
 		return;	/* the counter is full: the guest is awake already */
+}
+
+/* Interrupts the guest; while MSI is masked the wish is kept. */
+void exa_card_signal(struct exa_card *card)
+{
+	if (card->core->hold_signals)
+		card->held_signals++;
+	else
+		raise_msi(card, 1);
+}
+
+/*
+ * The guest waits for the reply to its doorbell, not for an interrupt: the
+ * pump holds interrupts back until the reply is on its way.
+ */
+void exa_core_release_signals(struct exa_core *core)
+{
+	int i;
+
+	core->hold_signals = false;
+	for (i = 0; i < core->card_count; i++) {
+		struct exa_card *card = core->cards[i];
+		uint32_t times = card->held_signals;
+
+		card->held_signals = 0;
+		if (times)
+			raise_msi(card, times);
+	}
 }
 
 void exa_card_interrupt(struct exa_card *card)

@@ -100,6 +100,7 @@ struct exa_card {
 	bool bridge;
 	bool present;
 	bool undelivered;
+	uint32_t held_signals;	/* to be raised by exa_core_release_signals() */
 	struct exa_port port[EXA_PORTS];
 	uint32_t values[EXA_REGISTERS];
 	uint8_t live[EXA_REGISTERS];
@@ -165,6 +166,7 @@ struct exa_core {
 	int wake_fd;
 	bool fixed_time;
 	bool dirty;
+	bool hold_signals;
 };
 
 /* core.c */
@@ -175,6 +177,7 @@ uint64_t exa_wall_ns(const struct exa_core *core);
 uint64_t exa_ticks(const struct exa_card *card);
 void exa_card_feed_back(struct exa_card *card, uint16_t slot, uint16_t id);
 void exa_card_interrupt(struct exa_card *card);
+void exa_core_release_signals(struct exa_core *core);
 void exa_card_mirror(struct exa_card *card, const struct exa_port *source, const uint8_t *frame,
 		     uint32_t length);
 void exa_card_pass_on(struct exa_card *card, const struct exa_port *source, const uint8_t *frame,

@@ -165,7 +165,7 @@ static bool send_reply(struct exa_pump *pump)
 }
 
 /* Serves the whole message in data. False: Python has to, or the reply did not go. */
-static bool serve(struct exa_pump *pump)
+static bool answer(struct exa_pump *pump)
 {
 	struct header header;
 	struct access access;
@@ -203,6 +203,17 @@ static bool serve(struct exa_pump *pump)
 	pump->reply_size = header.size;
 	pump->reply_sent = 0;
 	return send_reply(pump);
+}
+
+static bool serve(struct exa_pump *pump)
+{
+	struct exa_core *core = pump->card->core;
+	bool done;
+
+	core->hold_signals = true;
+	done = answer(pump);
+	exa_core_release_signals(core);
+	return done;
 }
 
 static uint64_t now_ns(void)

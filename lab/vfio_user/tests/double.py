@@ -164,6 +164,19 @@ class Core:
         session.attach_pump(Pump(self._library, self.card, session.fileno(), BAR0_SIZE))
         return True
 
+    def start(self, eventfd: int) -> None:
+        """Port 0 receives, and interrupts go to ``eventfd``."""
+        self._library.lib.exa_port_start(self.card, 0, 0)
+        self._library.lib.exa_card_set_msi(self.card, eventfd)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Core]:
+        """Closed at the end of the block."""
+        try:
+            yield self
+        finally:
+            self.close()
+
     def close(self) -> None:
         self._library.lib.exa_core_free(self._core)
         self._library.ffi.release(self._view)

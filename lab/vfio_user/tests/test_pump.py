@@ -107,6 +107,19 @@ def test_a_reply_that_finds_no_room_is_sent_later() -> None:
         assert answers == ids
 
 
+def test_an_interrupt_that_a_doorbell_causes_is_raised() -> None:
+    """Held back until the reply was sent, not longer: it is there when the reply is read."""
+    with connected() as (client, device), Core(device).opened() as core:
+        assert client.session.pump is not None
+        client.session.pump.raw.card = core.card
+        eventfd = os.eventfd(0, os.EFD_NONBLOCK)
+        core.start(eventfd)
+        armed_behind = 0x8000_0000 | 0x3F_FFFF  # the position before the first chunk: written long ago
+        client.write(0, CORE_ARM, armed_behind.to_bytes(4, "little"))
+        assert os.eventfd_read(eventfd) == 1
+        os.close(eventfd)
+
+
 @dataclass
 class Bench:
     """A server with a pump set, on a socket of its own."""
@@ -137,9 +150,9 @@ class Bench:
         return self.server.client.pump
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    pumps, device = PumpSet(), Double()
+@pytest.fixture(params=[0, 20_000], ids=["no spin", "spin"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    pumps, device = PumpSet(spin_ns=request.param), Double()
     core, loop = Core(device), Loop(pumps.wait)
     path = tmp_path / "card0.sock"
     server = Server(device, path, loop, pumps=pumps, core_card=core.card)
