@@ -32,11 +32,11 @@ def build(names: tuple[str, ...], force: bool) -> None:
 @main.command()
 def lock() -> None:
     """Write the tracked locks anew from the archive as it is now."""
-    from . import choice
+    from . import checkpatch, choice
     from . import lock as locks
 
     with console.reporting():
-        for name, fresh in choice.resolve().items():
+        for name, fresh in {**choice.resolve(), checkpatch.IMAGE: checkpatch.resolve()}.items():
             path = choice.tracked_path(name)
             old = locks.read(path) if path.exists() else None
             locks.write(fresh, path)

@@ -12,7 +12,7 @@ from .definition import ORDER, Workspace
 
 
 def figures() -> dict[str, float]:
-    """Seconds for all images cold, downloads included, and the parts. Takes minutes; needs root and the archive.
+    """Seconds for all images cold, downloads included, and of the parts. Needs root and the archive.
 
     The parts overlap, so they add up to more than the whole.
     """

@@ -31,6 +31,7 @@ class Definition:
     architecture: str
     components: tuple[str, ...]
     backports: tuple[str, ...]
+    kernel_series: str
     images: dict[str, Image]
 
 
@@ -47,6 +48,7 @@ def load(path: Path = IMAGES / "images.toml") -> Definition:
         architecture=data["architecture"],
         components=tuple(data["components"]),
         backports=tuple(data["backports"]),
+        kernel_series=data["kernel_series"],
         images=images,
     )
 

@@ -32,7 +32,6 @@ mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=1777 tmp "$root/tmp"
 mount -t tmpfs -o mode=0755 run "$root/run"
 while [ "$1" != -- ]; do
-    mkdir -p "$root/$2"
     mount --bind "$1" "$root/$2"
     [ "$3" = rw ] || mount -o remount,bind,ro "$root/$2"
     shift 3
@@ -44,7 +43,7 @@ exec chroot "$root" "$@"
 
 @dataclass(frozen=True)
 class Bind:
-    """A host folder shown inside a root, at `target` (no leading slash needed)."""
+    """A host folder shown inside a root, at `target` (no leading slash needed), a folder the root has."""
 
     source: Path
     target: str
