@@ -165,7 +165,7 @@ def draw(paths: Paths, state: State) -> None:
     if paths.drawing.exists() and paths.drawing.stat().st_mtime > paths.plan.stat().st_mtime:
         return
     facts = state.facts
-    subtitle = f"{facts.get('kernel', '')}  {facts['accelerator']}  image {facts['images']['dut'][7:19]}"
+    subtitle = f"{facts.get('kernel', '')} · {facts['accelerator']} · image {facts['images']['dut'][7:19]}"
     paths.drawing.write_text(topology_view.as_svg(topology_view.view(state), subtitle), encoding="utf-8")
 
 

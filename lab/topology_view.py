@@ -155,8 +155,8 @@ def _goes_to(wire: Wire, plug: Plug) -> str:
 
 # The picture. Three columns: cards, wires, testers. Lengths in pixels.
 _CARD_WIDTH, _PORT_HEIGHT, _HEAD_HEIGHT = 330, 46, 50
-_GAP, _MARGIN, _COLUMN_GAP = 34, 36, 150
-_WIRE_WIDTH, _TESTER_WIDTH = 150, 150
+_GAP, _MARGIN, _COLUMN_GAP = 34, 36, 130
+_WIRE_WIDTH, _TESTER_WIDTH, _PLUG_HEIGHT = 320, 150, 26
 _INK, _SOFT, _PAPER = "#1f2933", "#6b7785", "#ffffff"
 _CARD_FILL, _PORT_FILL, _WIRE_FILL, _TESTER_FILL = "#e8eef7", "#ffffff", "#e5f2ea", "#fbeedd"
 _LINE = ("#3f6fb5", "#2f8a5b", "#b5713f", "#7a4fb5", "#b53f5e", "#3f9fb5")
@@ -179,9 +179,9 @@ def as_svg(what: View, subtitle: str = "") -> str:
     switches = [wire for wire in what.wires if wire.kind == "switch"]
     testers = what.testers
     card_heights = [_HEAD_HEIGHT + _PORT_HEIGHT * len(card.ports) + 10 for card in what.cards]
-    switch_heights = [max(70, 26 * len(wire.plugs) + 36) for wire in switches]
+    switch_heights = [_switch_height(wire) for wire in switches]
     tester_heights = [56 for _ in testers]
-    columns = [card_heights, switch_heights, tester_heights]
+    columns: list[Sequence[float]] = [card_heights, switch_heights, tester_heights]
     body = max((sum(heights) + _GAP * (len(heights) - 1) for heights in columns if heights), default=40)
     top = 78
     height = top + body + _MARGIN
@@ -205,12 +205,12 @@ def as_svg(what: View, subtitle: str = "") -> str:
     colours = iter(range(10**6))
     for wire, y, tall in zip(switches, _stacked(switch_heights, top, body), switch_heights, strict=True):
         boxes += _box(drawsvg, wires_x, y, _WIRE_WIDTH, tall, _WIRE_FILL)
-        boxes += _centred(drawsvg, wire.name, wires_x + _WIRE_WIDTH / 2, y + tall / 2 + 5, 14, bold=True)
-        lines += _switch_lines(drawsvg, wire, wires_x, y, tall, spots, colours)
+        boxes += _centred(drawsvg, wire.name, wires_x + _WIRE_WIDTH / 2, y + 24, 14, bold=True)
+        lines += _switch_lines(drawsvg, wire, wires_x, y, spots, colours)
     for wire in what.wires:
         if wire.kind == "cable":
             lines += _cable_line(drawsvg, wire, spots, _LINE[next(colours) % len(_LINE)])
-    for item in (*lines, *boxes):
+    for item in (*boxes, *lines):
         drawing.append(item)
     return str(drawing.as_svg())
 
@@ -244,7 +244,7 @@ def _card_box(drawsvg: Any, card: Card, y: float, spots: dict[str, _Spot]) -> li
     items.append(
         drawsvg.Text(f"{card.name}  {card.model}", 15, x + 14, y + 22, fill=_INK, font_weight="bold")
     )
-    about = "  ".join(
+    about = " · ".join(
         filter(None, ("emulated", card.pci, f"driver {card.driver}" if card.driver else "no driver"))
     )
     items.append(drawsvg.Text(about, 11, x + 14, y + 40, fill=_SOFT))
@@ -278,22 +278,30 @@ def _curve(drawsvg: Any, start: _Spot, end: _Spot, colour: str) -> list[Any]:
     return [path, *dots]
 
 
+def _sides(wire: Wire) -> tuple[list[Plug], list[Plug]]:
+    """The plugs of a switch on its left (ports) and on its right (testers)."""
+    left = [plug for plug in wire.plugs if not plug.end.startswith("tester:")]
+    return left, [plug for plug in wire.plugs if plug not in left]
+
+
+def _switch_height(wire: Wire) -> float:
+    return _HEAD_HEIGHT + _PLUG_HEIGHT * max(1, *map(len, _sides(wire)))
+
+
 def _switch_lines(
-    drawsvg: Any, wire: Wire, x: float, y: float, tall: float, spots: dict[str, _Spot], colours: Any
+    drawsvg: Any, wire: Wire, x: float, y: float, spots: dict[str, _Spot], colours: Any
 ) -> list[Any]:
-    """A line from each plug to its side of the switch, with the VLANs written beside it."""
+    """A line from each plug to its side of the switch; inside, how the switch takes its frames."""
     items: list[Any] = []
-    sides: dict[bool, list[Plug]] = {True: [], False: []}
-    for plug in wire.plugs:
-        if plug.end in spots:
-            sides[plug.end.startswith("tester:")].append(plug)
-    for is_right, plugs in sides.items():
-        plugs.sort(key=lambda plug: spots[plug.end].y)
-        for row, plug in enumerate(plugs, 1):
-            at = _Spot(x + (_WIRE_WIDTH if is_right else 0), y + tall * row / (len(plugs) + 1), is_right)
+    room = _switch_height(wire) - _HEAD_HEIGHT
+    for is_right, plugs in zip((False, True), _sides(wire), strict=True):
+        known = sorted((plug for plug in plugs if plug.end in spots), key=lambda plug: spots[plug.end].y)
+        for row, plug in enumerate(known):
+            down = y + _HEAD_HEIGHT - 8 + room * (row + 0.5) / len(known)
+            at = _Spot(x + (_WIRE_WIDTH if is_right else 0), down, is_right)
             items += _curve(drawsvg, spots[plug.end], at, _LINE[next(colours) % len(_LINE)])
-            anchor, shift = ("start", 8) if is_right else ("end", -8)
-            items.append(drawsvg.Text(plug.vlans, 10, at.x + shift, at.y - 6, fill=_SOFT, text_anchor=anchor))
+            anchor, shift = ("end", -12) if is_right else ("start", 12)
+            items.append(drawsvg.Text(plug.vlans, 10, at.x + shift, at.y + 4, fill=_SOFT, text_anchor=anchor))
     return items
 
 
