@@ -130,8 +130,10 @@ class Rig:
             self.guest.up(port)
 
     def lap(self, port: int, chunks: int) -> None:
-        """Many frames."""
-        self.fabric.fault("card0", "lap", port=port, chunks=chunks)
+        """Many frames; in parts, because a bridge can make a hundred of each and the outbox is bounded."""
+        for start in range(0, chunks, 64):
+            self.fabric.fault("card0", "lap", port=port, chunks=min(64, chunks - start))
+            self._carry_out()
 
     def extra_memory(self, mapped: bool, read_only: bool) -> None:
         """Map or unmap another, oddly sized range."""
@@ -159,8 +161,7 @@ class Rig:
 
     def settle(self) -> int:
         """Let the core's notes be carried out; returns the interrupts since the last time."""
-        for _ in range(20):
-            self.fabric.engine.poll()
+        self._carry_out()
         return self.guest.interrupts()
 
     def memory(self) -> bytes:
@@ -204,6 +205,10 @@ class Rig:
         self.guest.close()
         self.fabric.close()
         self.extra.close()
+
+    def _carry_out(self) -> None:
+        for _ in range(4):
+            self.fabric.engine.poll()
 
     def _tell_time(self) -> None:
         if isinstance(self.fabric.engine, CoreEngine):
