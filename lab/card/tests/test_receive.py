@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 
 import pytest
@@ -217,3 +218,10 @@ def test_unmapped_memory_is_left_alone(guest: Guest, frame: Build) -> None:
     guest.card.dma_unmap(MEMORY_BASE, len(guest.memory))
     guest.send(frame())
     assert guest.memory[4096 : 4096 + 16] == b"\xff" * 16
+
+
+def test_memory_mapped_for_reading_only(guest: Guest) -> None:
+    """A range the guest shares read-only may be mapped so on our side, and closed after its unmap."""
+    with mmap.mmap(-1, 4096, prot=mmap.PROT_READ) as memory:
+        guest.card.dma_map(0x5000, 4096, memory, DMA_READ)
+        guest.card.dma_unmap(0x5000, 4096)
