@@ -5,6 +5,8 @@ a: p0 (card0:0) === sw0 === p1 (card0:1) :b
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from lab.deadline import scaled
@@ -69,13 +71,11 @@ def test_lapped(ports: Placed, driver: Driver) -> None:
 @pytest.mark.parametrize(
     "fault", [{"lose": 5}, {"repeat": 3}, {"delay_s": 0.02}], ids=lambda f: next(iter(f))
 )
-def test_interrupts_lost_late_or_repeated(
-    ports: Placed, driver: Driver, fault: dict[str, float], defer: object
-) -> None:
+def test_interrupts_lost_late_or_repeated(ports: Placed, driver: Driver, fault: dict[str, float]) -> None:
     """No frame is lost, whatever happens to interrupts: the ring is looked at again (7.5)."""
     driver.session.control.fault("card0", "interrupts", **fault)
     try:
-        done = driver.run("ping", "-c", "5", "-i", "0.2", "-w", "30", "10.1.0.2", netns="a")
+        done = driver.run("ping", "-c", "5", "-i", "0.2", "-W", "15", "10.1.0.2", netns="a")
         assert " 0% packet loss" in done
     finally:
         driver.session.control.fault("card0", "interrupts")
@@ -114,13 +114,16 @@ def test_own_address_changes_while_up(ports: Placed, driver: Driver) -> None:
     driver.run("ip", "link", "set", "p1", "address", permanent, netns="b")
 
 
-def test_tcp_segments_are_cut_by_the_driver(ports: Placed, driver: Driver) -> None:
+def test_tcp_segments_are_cut_by_the_driver(
+    ports: Placed, driver: Driver, defer: Callable[..., None]
+) -> None:
     """A TCP stream crosses with segmentation in the driver, and none is lost or damaged."""
-    server = driver.session.agent.spawn(["iperf3", "-s", "-1"], netns="b")
-    server.expect("listening", timeout=30)
+    server = driver.session.agent.spawn(["iperf3", "-s", "-1", "--forceflush"], netns="b")
+    defer(server.kill)
+    server.expect("listening", timeout=scaled(5))
     driver.run("iperf3", "-c", "10.1.0.2", "-n", "4M", netns="a")
     assert driver.counters("a", "p0")["tx_tso"] > 0
     for netns, device in (("a", "p0"), ("b", "p1")):
         counters = driver.counters(netns, device)
         assert [counters[name] for name in ("tx_bad_feedback", "tx_dropped")] == [0, 0]
-    server.wait(timeout=30)
+    server.wait(timeout=scaled(5))

@@ -109,14 +109,18 @@ def test_unplug_and_plug(rebirth: None, driver: Driver, defer: Callable[..., Non
     lab = driver.session.lab
     driver.run("ip", "link", "set", names["card0:0"], "up")
     lab.qmp("device_del", {"id": "card0"})
-    driver.wait("the card is gone", lambda: not driver.agent.call(health.ports), seconds=20)
-    seen = driver.call(guest.held)
-    assert (seen["first"], seen["last"], seen["info"]) == (255, 255, "ENODEV")
-    socket = {"type": "unix", "path": str(lab.paths.card("card0"))}
-    lab.qmp(
-        "device_add",
-        {"driver": "vfio-user-pci", "id": "card0", "bus": "card0.slot", "rombar": 0, "socket": socket},
-    )
+    try:
+        gone = "the card is gone, and the descriptor says so"
+        driver.wait(gone, lambda: driver.call(guest.held)["info"] == "ENODEV", seconds=20)
+        assert driver.agent.call(health.ports) == []
+        seen = driver.call(guest.held)
+        assert (seen["first"], seen["last"]) == (255, 255)
+    finally:
+        socket = {"type": "unix", "path": str(lab.paths.card("card0"))}
+        lab.qmp(
+            "device_add",
+            {"driver": "vfio-user-pci", "id": "card0", "bus": "card0.slot", "rombar": 0, "socket": socket},
+        )
     driver.wait("the ports are back", lambda: len(driver.agent.call(health.ports)) == 2, seconds=20)
 
 
