@@ -91,6 +91,21 @@ void exa_capture_close(struct exa_capture *capture)
 	free(capture);
 }
 
+/* How many captures were given up because their file could not be written. */
+int exa_captures_lost(struct exa_core *core)
+{
+	int card, port, lost = 0;
+
+	for (card = 0; card < core->card_count; card++) {
+		for (port = 0; port < core->cards[card]->ports; port++) {
+			const struct exa_capture *capture = core->cards[card]->port[port].capture;
+
+			lost += capture && capture->fd < 0;
+		}
+	}
+	return lost;
+}
+
 int exa_capture_dirty(struct exa_core *core)
 {
 	return core->dirty;

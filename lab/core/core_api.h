@@ -93,6 +93,7 @@ void exa_switch_counters(struct exa_core *core, int number, uint64_t values[3]);
 /* capture.c */
 int exa_capture_open(struct exa_card *card, int port, const char *path, const char *previous,
 		     const uint8_t *preamble, uint32_t preamble_length, uint64_t limit);
+int exa_captures_lost(struct exa_core *core);
 int exa_capture_dirty(struct exa_core *core);
 void exa_capture_flush(struct exa_core *core);
 

@@ -197,6 +197,10 @@ class CoreEngine:
         """Frames that Python was too slow to take from the core."""
         return int(self._lib.exa_outbox_dropped(self.pointer))
 
+    def captures_lost(self) -> int:
+        """See Engine."""
+        return int(self._lib.exa_captures_lost(self.pointer))
+
     def poll(self, notes: int = _NOTES_A_POLL) -> None:
         """See Engine; carries out at most ``notes`` notes."""
         with contextlib.suppress(BlockingIOError):
@@ -228,7 +232,9 @@ class CoreEngine:
     def _open_capture(self, plane: CorePlane, port: int, end: str) -> None:
         if self._capture_dir is None:
             return
-        self._capture_dir.mkdir(parents=True, exist_ok=True)
+        # A directory that cannot be made is noticed when the file in it is opened.
+        with contextlib.suppress(OSError):
+            self._capture_dir.mkdir(parents=True, exist_ok=True)
         path = self._capture_dir / f"{end.replace(':', '-')}.pcapng"
         head = preamble(end)
         self._lib.exa_capture_open(

@@ -56,6 +56,9 @@ class Engine(Protocol):
     def dropped(self) -> int:
         """Frames that Python was too slow to take from the data path."""
 
+    def captures_lost(self) -> int:
+        """Captures that were given up because their file could not be written."""
+
     def fileno(self) -> int | None:
         """Descriptor that is ready when :meth:`poll` has something to do, if there is one."""
 
@@ -105,6 +108,10 @@ class PythonEngine:
     def dropped(self) -> int:
         """See Engine."""
         return 0
+
+    def captures_lost(self) -> int:
+        """See Engine."""
+        return sum(1 for capture in self._captures if capture.failed)
 
     def fileno(self) -> int | None:
         """See Engine: Python leaves nothing for later."""
@@ -163,6 +170,8 @@ class Fabric:
         self.testers: dict[str, Tester] = {}
         self._tester_dir = tester_dir
         self._reported_at = 0.0
+        self._captures_lost = 0
+        self._capture_dir = capture_dir
         self._poller = select.epoll()
         self.engine = self._new_engine(seed, capture_dir, capture_limit)
         self.wire = self.engine.wire
@@ -206,6 +215,10 @@ class Fabric:
             self._reported_at = now
             for card in self.cards.values():
                 card.report()
+            lost = self.engine.captures_lost()
+            if lost > self._captures_lost:
+                LOG.error("%d captures in %s cannot be written: is it full?", lost, self._capture_dir)
+            self._captures_lost = lost
 
     def close(self) -> None:
         """Flush the captures, close sockets, give the cards' memory back."""
@@ -285,7 +298,7 @@ class Fabric:
     def counters(self) -> dict[str, dict[str, Any]]:
         """Everything counted, by end, card and switch."""
         found = self.wire.counters()
-        found["core"] = {"dropped": self.engine.dropped()}
+        found["core"] = {"dropped": self.engine.dropped(), "captures_lost": self.engine.captures_lost()}
         for name, card in self.cards.items():
             found[name] = dict(card.counters())
             for number, port in enumerate(card.plane.ports):

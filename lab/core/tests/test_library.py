@@ -57,7 +57,7 @@ def test_under_sanitizers() -> None:
         pytest.skip("the compiler has no address sanitizer")
     environment = os.environ | {
         "EXALAB_CORE_SANITIZE": "1",
-        "EXALAB_EXAMPLES": os.environ.get("EXALAB_EXAMPLES", "25"),
+        "EXALAB_EXAMPLES": os.environ.get("EXALAB_EXAMPLES", "15"),
         "LD_PRELOAD": str(Path(runtime).resolve()),
         "ASAN_OPTIONS": "detect_leaks=0",
         "PYTHONMALLOC": "malloc",

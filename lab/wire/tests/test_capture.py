@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pcapng import FileScanner
 from pcapng.blocks import EnhancedPacket, InterfaceDescription
 from scapy.utils import rdpcap
@@ -16,6 +17,8 @@ from lab.wire.capture import Capture
 from lab.wire.fabric import CoreName, Fabric
 
 Build = Callable[..., bytes]
+# python-pcapng warns about its own option tables.
+pytestmark = pytest.mark.filterwarnings("ignore:Field type should not be:DeprecationWarning")
 
 
 def blocks(path: Path, kind: type[Any]) -> list[Any]:
@@ -72,6 +75,15 @@ def test_two_bounded_segments(core: CoreName, frame: Build, tmp_path: Path) -> N
         sizes += [len(block.packet_data) - 4 for block in blocks(tmp_path / name, EnhancedPacket)]
     assert sizes == [1000 + number % 100 for number in range(400 - len(sizes), 400)]
     assert len(sizes) > 90
+
+
+def test_lost_captures_are_counted(core: CoreName, tmp_path: Path) -> None:
+    """The card runs on without its captures, and the counters say so."""
+    (tmp_path / "file").write_text("")
+    fabric = Fabric(capture_dir=tmp_path / "file" / "deeper", seed=1, core=core)
+    fabric.add_card("card0", "X10", serial="S", mac="64:3f:5f:01:00:00")
+    assert fabric.counters()["core"]["captures_lost"] == 2
+    fabric.close()
 
 
 def test_unwritable_directory_does_not_stop_the_card(tmp_path: Path) -> None:
