@@ -1,4 +1,4 @@
-"""python -m images build|verify|lock|status"""
+"""python -m images build|verify|lock|dkms|status"""
 
 from __future__ import annotations
 
@@ -54,6 +54,15 @@ def verify() -> None:
 
     with console.reporting():
         check()
+
+
+@main.command()
+def dkms() -> None:
+    """Package the driver for DKMS: out/packages/exanic-dkms_VERSION_all.deb."""
+    from .dkms import package
+
+    with console.reporting():
+        console.out.print(str(package()))
 
 
 @main.command()
