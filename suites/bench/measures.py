@@ -25,6 +25,12 @@ from suites.traffic import Traffic
 
 Figures = dict[str, float]
 ROUNDS = 3
+#: How small datagrams may be sent and received: segmented by the kernel (UDP_SEGMENT), merged (UDP_GRO).
+WAYS = {
+    "lab_fps_64_plain": (False, False, "sendmmsg to recvmmsg"),
+    "lab_fps_64_gro": (False, True, "sendmmsg to a socket with UDP_GRO"),
+    "lab_fps_64_gso_gro": (True, True, "UDP_SEGMENT to UDP_GRO"),
+}
 SECONDS = 4.0
 
 
@@ -104,27 +110,40 @@ class Bench:
     def small_frames(self, session: Session) -> None:
         """64-byte UDP frames from a namespace on port 0 to one on port 1"""
         standing = Placed(session, two_ports())
-        programs = session.programs(KERNEL)
-        Traffic(programs).ping([(standing["a"], "10.1.0.2")])
-        rates, losses, shares = [], [], []
-        for _ in range(ROUNDS):
-            programs.servers.call(pump.listen, netns="b", address="10.1.0.2", port=9)
-            counting = programs.servers.submit(
-                "call", module=pump.__name__, function="count", kwargs={"first": scaled(3), "silence": 1.0}
-            )
-            meter = Meter(session.lab)
-            sent = programs.clients.call(
-                pump.blast, netns="a", to="10.1.0.2", port=9, seconds=SECONDS, timeout=SECONDS + scaled(3)
-            )
-            shares.append(str(meter.share()))
-            got = counting.result(scaled(6))
-            rates.append(got["received"] / max(got["seconds"], 0.001))
-            losses.append(100 * (1 - got["received"] / max(sent["sent"], 1)))
+        Traffic(session.programs(KERNEL)).ping([(standing["a"], "10.1.0.2")])
+        best = 0.0
+        for name, (segmented, merged, how) in WAYS.items():
+            runs = sorted(self._blast(session, segmented, merged) for _ in range(ROUNDS))
+            rate, lost, share = runs[ROUNDS // 2]
+            self.figures[name] = rate
+            self.remarks[name] = f"{how}; median of {ROUNDS}, {lost:.1f} % lost; {share}"
+            if rate > best:
+                best = rate
+                self.figures |= {"lab_fps_64": rate, "lab_fps_64_lost_percent": lost}
+                self.remarks["lab_fps_64"] = f"the best of the ways below ({how}); {lost:.1f} % lost; {share}"
         standing.destroy()
-        middle = rates.index(statistics.median_low(rates))
-        self.figures["lab_fps_64"] = rates[middle]
-        self.figures["lab_fps_64_lost_percent"] = losses[middle]
-        self.remarks["lab_fps_64"] = f"median of {ROUNDS}; {losses[middle]:.1f} % lost; {shares[middle]}"
+
+    def _blast(self, session: Session, segmented: bool, merged: bool) -> tuple[float, float, str]:
+        """Frames a second that the receiver counted, percent lost, and who was how busy."""
+        programs = session.programs(KERNEL)
+        programs.servers.call(pump.listen, netns="b", address="10.1.0.2", port=9, merged=merged)
+        counting = programs.servers.submit(
+            "call", module=pump.__name__, function="count", kwargs={"first": scaled(3), "silence": 1.0}
+        )
+        meter = Meter(session.lab)
+        sent = programs.clients.call(
+            pump.blast,
+            netns="a",
+            to="10.1.0.2",
+            port=9,
+            seconds=SECONDS,
+            segmented=segmented,
+            timeout=SECONDS + scaled(3),
+        )
+        share = str(meter.share())
+        got = counting.result(scaled(6))
+        lost = 100 * (1 - got["received"] / max(sent["sent"], 1))
+        return got["received"] / max(got["seconds"], 0.001), lost, share
 
     def stream(self, session: Session) -> None:
         """TCP with iperf3 between the two, MTU 1500, then 9000"""

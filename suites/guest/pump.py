@@ -16,6 +16,12 @@ from suites.guest import sockets
 
 Json = dict[str, Any]
 MSG_WAITFORONE = 0x10000
+SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
+SO_RCVBUFFORCE = 33
+#: Bytes of UDP payload in a frame of 64 bytes with FCS.
+PAYLOAD = 18
+#: Datagrams in one segmented send; the kernel takes 64 at most.
+SEGMENTS = 60
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -57,6 +63,10 @@ class Batch:
         """How many went out; OSError when none did."""
         return self._done(_libc.sendmmsg(fd, self.messages, self.count, 0))
 
+    def lengths(self, count: int) -> int:
+        """Bytes in the first ``count`` messages."""
+        return sum(self.messages[number].length for number in range(count))
+
     def receive(self, fd: int) -> int:
         """How many came: waits for the first one only. TimeoutError as SO_RCVTIMEO says."""
         return self._done(_libc.recvmmsg(fd, self.messages, self.count, MSG_WAITFORONE, None))
@@ -79,18 +89,23 @@ def _timeout(sock: socket.socket, seconds: float) -> None:
 _receiver: socket.socket | None = None
 
 
-def listen(netns: str | None, address: str, port: int, buffer: int = 8 << 20) -> None:
-    """Open the receiver's socket, so that the sender may start."""
+def listen(netns: str | None, address: str, port: int, merged: bool = False, buffer: int = 8 << 20) -> None:
+    """Open the receiver's socket, so that the sender may start. ``merged``: take what GRO merges as it is."""
     global _receiver
     _receiver = sockets.make(netns, "udp")
-    _receiver.setsockopt(socket.SOL_SOCKET, 33, buffer)  # SO_RCVBUFFORCE
+    _receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
+    if merged:
+        _receiver.setsockopt(SOL_UDP, UDP_GRO, 1)
     _receiver.bind((address, port))
 
 
 def count(first: float = 20.0, silence: float = 1.0) -> Json:
-    """Count datagrams until ``silence`` seconds pass without one. {"received", "seconds": first to last}."""
+    """Count datagrams of PAYLOAD bytes until ``silence`` seconds pass without one.
+
+    {"received", "seconds": first to last}.
+    """
     assert _receiver is not None, "listen first"
-    batch = Batch(64, 64)
+    batch = Batch(64, 2048)
     fd = _receiver.fileno()
     received, began, last = 0, 0.0, 0.0
     _timeout(_receiver, first)
@@ -104,30 +119,29 @@ def count(first: float = 20.0, silence: float = 1.0) -> Json:
             if not received:
                 began = last
                 _timeout(_receiver, silence)
-            received += got
+            received += batch.lengths(got) // PAYLOAD
     return {"received": received, "seconds": last - began}
 
 
-def blast(
-    netns: str | None, to: str, port: int, seconds: float, payload: int = 18, batch: int = 32, rate: int = 0
-) -> Json:
-    """Send for ``seconds``; {"sent", "refused": calls that found no room, "seconds"}.
+def blast(netns: str | None, to: str, port: int, seconds: float, segmented: bool = False) -> Json:
+    """Send datagrams that make frames of 64 bytes, for ``seconds``; {"sent", "refused", "seconds"}.
 
-    The default payload makes frames of 64 bytes with FCS. ``rate``: frames a second at most, 0 for no limit.
+    ``segmented``: many in one send, cut apart by the kernel just above the driver (UDP_SEGMENT), so that the
+    stack above costs next to nothing.
     """
     sent = refused = 0
     with sockets.make(netns, "udp", blocking=True) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         sock.connect((to, port))
-        messages = Batch(batch, payload, b"x" * payload)
+        each = SEGMENTS if segmented else 1
+        if segmented:
+            sock.setsockopt(SOL_UDP, UDP_SEGMENT, PAYLOAD)
+        messages = Batch(1 if segmented else 32, PAYLOAD * each, b"x" * PAYLOAD * each)
         fd = sock.fileno()
         began = time.monotonic()
-        while (now := time.monotonic()) < began + seconds:
-            if rate and sent > (now - began) * rate:
-                time.sleep(batch / rate)  # pacing is the point here
-                continue
+        while time.monotonic() < began + seconds:
             try:
-                sent += messages.send(fd)
+                sent += messages.send(fd) * each
             except OSError:
                 refused += 1
     return {"sent": sent, "refused": refused, "seconds": time.monotonic() - began}
