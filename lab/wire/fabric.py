@@ -278,6 +278,19 @@ class Fabric:
         """Pull an end's cable, or plug it in again."""
         self.wire.set_link(end, up)
 
+    def flap(self, end: str, down_s: float = 0.1, times: int = 1) -> None:
+        """Pull an end's cable and plug it in again after ``down_s`` seconds, ``times`` times over."""
+        self.wire.set_link(end, False)
+
+        def plug() -> None:
+            if end not in self.wire.ends:
+                return
+            self.wire.set_link(end, True)
+            if times > 1:
+                self.timers.after(down_s, lambda: self.flap(end, down_s, times - 1))
+
+        self.timers.after(down_s, plug)
+
     def rules(self, end: str, rules: Iterable[Mapping[str, Any]]) -> None:
         """Replace the rules of an end (:mod:`lab.wire.rules`)."""
         self.wire.rules(end, rules)
@@ -320,6 +333,7 @@ class Fabric:
 
         - ``bad_frame``: status ("aborted", "bad_crc", "overflow"), count: spoil the next frames received;
         - ``gone``: on (default True): surprise removal, or return after a power-on;
+        - ``flap``: port, down_s, times: the link goes down and comes back by itself;
         - ``module``: port, present: plug a module in or out;
         - ``interrupts``: delay_s, repeat, lose; none given: interrupts as they should be;
         - ``lap``: port, chunks: write this many one-chunk frames at once (default: a ring and a bit);
@@ -329,10 +343,13 @@ class Fabric:
         """
         target = self._card(card)
         action = _FAULTS.get(kind)
-        if action is None:
-            raise ValueError(f"no fault {kind!r}; there are: {', '.join(_FAULTS)}")
+        if action is None and kind != "flap":
+            raise ValueError(f"no fault {kind!r}; there are: flap, {', '.join(_FAULTS)}")
         try:
-            action(target, **args)
+            if action is None:
+                self.flap(f"{card}:{args.pop('port', 0)}", **args)
+            else:
+                action(target, **args)
         except (TypeError, IndexError, KeyError) as error:
             raise ValueError(f"fault {kind!r}: {error}") from error
 

@@ -248,3 +248,27 @@ def test_sixteen_ports_as_data(core: CoreName, monkeypatch: pytest.MonkeyPatch, 
     assert guest.read(reg.STATS_RX, 15) == 1 and guest.read(reg.STATS_TX, 7) == 1
     guest.close()
     fabric.close()
+
+
+def test_link_flaps(fabric: Fabric, guest: Guest) -> None:
+    """The link goes down by order and comes back from the event loop, as often as told."""
+    seen: list[bool] = []
+    end = fabric.wire.ends["card0:1"]
+    tell = end.on_link
+
+    def on_link(up: bool) -> None:
+        seen.append(up)
+        tell(up)
+
+    end.on_link = on_link
+    fabric.fault("card0", "flap", port=0, down_s=0.001, times=2)
+    assert not guest.read(reg.PORT_STATUS) & reg.PORT_STATUS.mask("LINK")
+    for _ in range(200):
+        fabric.poll(timeout=5)
+        if len(seen) == 4:
+            break
+    assert seen == [False, True, False, True]
+    with pytest.raises(ValueError, match="no fault"):
+        fabric.fault("card0", "melt")
+    with pytest.raises(ValueError, match="melt"):
+        fabric.fault("card0", "gone", melt=True)
