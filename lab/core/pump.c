@@ -295,8 +295,12 @@ int exa_pump_wait(struct exa_pump **pumps, uint32_t count, int epoll_fd, int tim
 			for (at = 0; at < count; at++)
 				if (pumps[at]->fd == ready[i].data.fd)
 					pump = pumps[at];
+			/*
+			 * One message, then epoll again: a guest's next one comes after
+			 * the reply, so looking for it here would be in vain.
+			 */
 			if (pump && !pump->paused && ready[i].events == EPOLLIN &&
-			    exa_pump_run(pump, BUDGET) <= EXA_PUMP_BUSY)
+			    exa_pump_run(pump, pump->spin_ns ? BUDGET : 1) <= EXA_PUMP_BUSY)
 				continue;
 			events[kept].fd = ready[i].data.fd;
 			events[kept].events = ready[i].events;
