@@ -146,7 +146,7 @@ class CoreWire(Wire):
 
 
 class CoreEngine:
-    """Implements :class:`lab.wire.fabric.Engine` over the C core. ``pointer`` is its ``struct exa_core``."""
+    """Implements :class:`lab.wire.engine.Engine` over the C core. ``pointer`` is its ``struct exa_core``."""
 
     def __init__(
         self, seed: int, timers: Timers, capture_dir: Path | None, capture_limit: int = SEGMENT_SIZE
