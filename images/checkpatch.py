@@ -5,16 +5,15 @@ Fetched on first use only, for it is the largest download of all: `make lint` wa
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from lab import console
-from lab.errors import LabError
 
-from . import choice, definition, fetch, lock
+from . import build, choice, definition, fetch, lock, sandbox
 from .archive import discover
 from .definition import TRACKED_LOCKS, Workspace
 from .lock import Lock
+from .sandbox import Bind
 
 IMAGE = "source"
 LOCK = TRACKED_LOCKS / f"{IMAGE}.lock"
@@ -59,10 +58,13 @@ def ensure(workspace: Workspace | None = None) -> Path:
     partial.mkdir(parents=True, exist_ok=True)
     with console.step("unpacking the kernel's style checker"):
         patterns = " ".join(f"*/scripts/{name}" for name in _FILES)
-        argv = ["bash", "-c", _EXTRACT.replace("$3", patterns), "checkpatch", str(deb), str(partial)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LabError(f"{deb} does not give checkpatch.pl: {done.stderr.strip()}")
+        build.ensure(("tools",), workspace)
+        binds = [Bind(deb.parent, "mnt/a"), Bind(partial, "out", writable=True)]
+        script = _EXTRACT.replace("$3", patterns)
+        argv = ["bash", "-c", script, "checkpatch", f"/mnt/a/{deb.name}", "/out"]
+        sandbox.run(
+            sandbox.in_root(workspace.images / "tools" / "root", argv, binds), "unpacking checkpatch.pl"
+        )
     partial.rename(folder)
     return folder / _FILES[0]
 

@@ -1,4 +1,4 @@
-"""The driver as a DKMS package, for machines that are not ours; made in the builder: always the same bytes."""
+"""The driver as a DKMS package, for other machines; made in the builder image: the same bytes always."""
 
 from __future__ import annotations
 
