@@ -26,7 +26,7 @@ from lab import state as states
 from lab.api import ask_supervisor, end
 from lab.deadline import Deadline
 from lab.errors import LabError, ProcessFailed
-from lab.machine import accelerator, command
+from lab.machine import accelerator, command, tsc
 from lab.machine.sandbox import Bind, tools_argv
 from lab.paths import Paths
 from lab.process import Process
@@ -100,6 +100,7 @@ def make_plan(
         cpus=config.cpus,
         memory=config.memory,
         profile=profile,
+        tsc_khz=tsc.khz() if found.name == "tcg" else None,
         cards=tuple(command.CardSlot(card.name, paths.card(card.name)) for card in config.cards),
         agent=paths.agent,
         serial=paths.serial,
