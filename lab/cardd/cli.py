@@ -201,7 +201,7 @@ def flush(view: _View) -> None:
 @click.argument("action", type=click.Choice(["on", "off", "dump"]))
 @click.pass_obj
 def trace(view: _View, action: str) -> None:
-    """Record register accesses (slows the card down), or write what was recorded."""
+    """The last register accesses: write them to files (dump), stop recording, or start afresh."""
     if action == "dump":
         for name in view.call("trace_dump"):
             click.echo(name)

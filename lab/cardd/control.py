@@ -126,10 +126,10 @@ class Control:
         return dict(self.call("registers", card=card))
 
     def trace(self, on: bool) -> None:
-        """Switch the register trace on (from an empty ring) or off (what was recorded stays)."""
+        """Switch the register trace off (what was recorded stays), or on again from an empty ring."""
         self.call("trace", on=on)
 
     def trace_dump(self, directory: Path | None = None) -> list[Path]:
-        """Write each card's trace, if there is one, to ``directory`` (default: the lab's); the files."""
+        """Write each card's trace to ``directory`` (default: the lab's); the files."""
         params = {} if directory is None else {"directory": str(directory)}
         return [Path(name) for name in self.call("trace_dump", **params)]

@@ -118,6 +118,7 @@ class Daemon:
                 pumps=self.pumps if core_card is not None else None,
                 core_card=core_card,
             )
+        self._trace(True)
         self.fabric.apply([segment.model_dump() for segment in self.spec.wiring])
         self.loop.watch(self.fabric.fileno(), lambda _events: self.fabric.poll())
         self._service = Service(self.spec.control, self.methods(), self.loop)
@@ -196,16 +197,20 @@ class Daemon:
         return self.fabric.registers(card)
 
     def _trace(self, on: bool) -> None:
-        if on and not self.tracing:
+        if on == self.tracing:
+            return
+        if on:
             self.traces = {name: Trace(name) for name in self.servers}
-        self.tracing = bool(on)
+        self.tracing = on
         for name, server in self.servers.items():
-            server.trace(self.traces[name].record if on else None)
+            server.trace(self.traces[name] if on else None)
 
     def _trace_dump(self, directory: str | None = None) -> list[str]:
         target = Path(directory) if directory else self.spec.trace_dir
         if target is None:
             raise ValueError("the spec gives no trace_dir, and no directory was asked for")
+        for server in self.servers.values():
+            server.catch_up()
         return [str(trace.dump(target)) for trace in self.traces.values()]
 
 

@@ -164,6 +164,27 @@ static bool send_reply(struct exa_pump *pump)
 	return true;
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+static void note_access(struct exa_pump *pump, uint32_t offset, uint32_t value, bool write)
+{
+	struct exa_pump_access *entry;
+
+	if (!pump->log)
+		return;
+	entry = &pump->log[pump->logged++ % pump->log_room];
+	entry->ns = now_ns();
+	entry->offset = offset;
+	entry->value = value;
+	entry->write = write;
+}
+
 /* Serves the whole message in data. False: Python has to, or the reply did not go. */
 static bool answer(struct exa_pump *pump)
 {
@@ -188,6 +209,7 @@ static bool answer(struct exa_pump *pump)
 		return false;
 	}
 	pump->used = 0;
+	note_access(pump, (uint32_t)access.offset, value, write);
 	if (write)
 		pump->writes++;
 	else
@@ -214,14 +236,6 @@ static bool serve(struct exa_pump *pump)
 	done = answer(pump);
 	exa_core_release_signals(core);
 	return done;
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
 /* After a served message: waits a moment for the next one. Like fill(). */

@@ -17,6 +17,15 @@ enum exa_pump_result {
 	EXA_PUMP_BROKEN,	/* error says why; fds were closed */
 };
 
+/* One access that the pump served; ns is CLOCK_MONOTONIC. */
+struct exa_pump_access {
+	uint64_t ns;
+	uint32_t offset;
+	uint32_t value;
+	uint32_t write;
+	uint32_t reserved;
+};
+
 struct exa_pump {
 	struct exa_card *card;
 	int fd;
@@ -32,6 +41,9 @@ struct exa_pump {
 	uint32_t reply_size;
 	uint32_t reply_sent;
 	uint8_t reply[36];
+	struct exa_pump_access *log;	/* ring of the last accesses, or NULL */
+	uint32_t log_room;
+	uint64_t logged;
 	uint64_t reads;
 	uint64_t writes;
 	uint64_t handed;

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.core.library import Library, load
+from lab.vfio_user.access import Access
 
 #: Sockets served by one set; more are left to Python.
 MAX_PUMPS = 16
 _EVENTS = 64
+#: Accesses kept by a pump's log: 400 kB, and a second or so of full traffic.
+LOG_ROOM = 16384
 #: Messages per call from Python; the C loop has its own.
 _BUDGET = 64
 
@@ -46,6 +49,31 @@ class Pump:
         self.raw.window = window
         self.raw.spin_ns = spin_ns
         self.raw.result = library.lib.EXA_PUMP_IDLE
+        self._log: Any = None
+
+    def log(self, on: bool) -> None:
+        """Keep the last accesses that are served here, from an empty log; or stop."""
+        self._log = self._library.ffi.new("struct exa_pump_access[]", LOG_ROOM) if on else None
+        self.raw.logged = 0
+        self.raw.log_room = LOG_ROOM
+        self.raw.log = self._log if on else self._library.ffi.NULL
+
+    def accesses(self) -> list[Access]:
+        """What the log has, oldest first."""
+        if self._log is None:
+            return []
+        total = int(self.raw.logged)
+        entries = (self._log[at % LOG_ROOM] for at in range(max(0, total - LOG_ROOM), total))
+        return [
+            Access(
+                int(one.ns),
+                "w" if one.write else "r",
+                0,
+                int(one.offset),
+                int(one.value).to_bytes(4, "little"),
+            )
+            for one in entries
+        ]
 
     @property
     def paused(self) -> bool:

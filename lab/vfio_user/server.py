@@ -18,10 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from lab.vfio_user.access import AccessLog
 from lab.vfio_user.device import PciDevice
 from lab.vfio_user.pci import ConfigSpace
 from lab.vfio_user.pump import PumpSet
-from lab.vfio_user.session import AccessHook, Options, Session
+from lab.vfio_user.session import Options, Session
 from lab.vfio_user.transport import SocketPipe
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class Server:
         self._grace = grace
         self._sockets: dict[Session, socket.socket] = {}
         self._waiting: list[Session] = []
-        self._on_access: AccessHook | None = None
+        self._log: AccessLog | None = None
         self._listener = _listen(path)
         loop.watch(self._listener.fileno(), self._accept)
 
@@ -96,13 +97,23 @@ class Server:
     def connected(self) -> bool:
         return self.client is not None
 
-    def trace(self, hook: AccessHook | None) -> None:
-        """Call ``hook`` for each access of a region from now on, for this client and the next ones."""
-        self._on_access = hook
+    def trace(self, log: AccessLog | None) -> None:
+        """Tell ``log`` of each access of a region from now on, by this client and the next ones.
+
+        What the pump serves is told when the client leaves, when the log changes and by :meth:`catch_up`.
+        """
+        self.catch_up()
+        self._log = log
         for session in self._sockets:
-            session.on_access = hook
-        if self.client is not None:
-            self._pump(self.client)
+            session.on_access = log.record if log else None
+            if session.pump is not None:
+                session.pump.log(log is not None)
+
+    def catch_up(self) -> None:
+        """Tell the log now of what the pump served."""
+        if self.client is not None and self.client.pump is not None and self._log is not None:
+            self._log.extend(self.client.pump.accesses())
+            self.client.pump.log(True)
 
     def close(self) -> None:
         """Disconnect everybody and remove the socket."""
@@ -115,7 +126,7 @@ class Server:
     def adopt(self, sock: socket.socket) -> Session:
         """Take a connected socket as a client (the listener does; tests do with a socketpair)."""
         session = Session(self.device, self.config, SocketPipe(sock), self.options)
-        session.on_access = self._on_access
+        session.on_access = self._log.record if self._log else None
         session.on_version = self._admit
         self._sockets[session] = sock
         if self.client is None:
@@ -162,19 +173,20 @@ class Server:
         return True
 
     def _pump(self, session: Session) -> None:
-        """Let the core serve the client's registers, unless each access is to be seen."""
+        """Let the core serve the client's registers."""
         if self._pumps is None:
             return
-        if session.on_access is None and session.pump is None:
-            window = self.device.regions[0].size
-            session.attach_pump(self._pumps.add(self._core_card, session.fileno(), window))
-        elif session.on_access is not None:
-            self._unpump(session)
+        window = self.device.regions[0].size
+        pump = self._pumps.add(self._core_card, session.fileno(), window)
+        pump.log(self._log is not None)
+        session.attach_pump(pump)
 
     def _unpump(self, session: Session) -> None:
         pump = session.detach_pump()
         if pump is not None and self._pumps is not None:
             self._pumps.remove(pump)
+            if self._log is not None:
+                self._log.extend(pump.accesses())
 
     def _decide(self, session: Session) -> None:
         """The newcomer's patience is over while the client is still there."""

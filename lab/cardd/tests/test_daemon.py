@@ -89,6 +89,7 @@ def test_the_trace_names_registers(daemon: Daemon, control: Control, tmp_path: P
     """Switched on, the accesses of the client are in the ring, with register names; off, no more."""
     client = Client(str(daemon.spec.cards[0].socket))
     with client.sock:
+        control.trace(False)
         control.trace(True)
         client.read(reg.HW_ID.address())
         client.write(reg.PORT_RX_BASE_HI.address(1), 5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ import pytest
 
 from lab.cardd.loop import Loop
 from lab.vfio_user import protocol
+from lab.vfio_user.access import Access
 from lab.vfio_user.protocol import FLAG_NO_REPLY, HEADER, Command
-from lab.vfio_user.pump import Pump, PumpSet
+from lab.vfio_user.pump import LOG_ROOM, Pump, PumpSet
 from lab.vfio_user.server import Server
 from lab.vfio_user.tests.double import CORE_ARM, CORE_DOORBELL, ID, IDENTITY, SCRATCH, Core, Double, connected
 
@@ -173,18 +174,54 @@ def test_the_loop_serves_without_python(bench: Bench) -> None:
         assert sum(bench.server.client.counters.commands.values()) == calls
 
 
-def test_a_trace_sees_every_access(bench: Bench) -> None:
-    """While it is on, the pump is out of the way; afterwards it is back."""
-    seen: list[tuple[str, int, int, bytes]] = []
+@dataclass
+class Log:
+    """An :class:`~lab.vfio_user.access.AccessLog` that keeps everything."""
+
+    seen: list[tuple[str, int, int, bytes]]
+
+    def record(self, kind: str, region: int, offset: int, data: bytes) -> None:
+        self.seen.append((kind, region, offset, data))
+
+    def extend(self, accesses: Iterable[Access]) -> None:
+        self.seen += [(one.kind, one.region, one.offset, one.data) for one in accesses]
+
+
+def test_a_log_has_what_the_pump_served(bench: Bench) -> None:
+    """Reads with what they gave; told on request, when the log goes, and when the client does."""
+    log = Log([])
+    entry = ("r", 0, ID, IDENTITY.to_bytes(4, "little"))
     with bench.connect() as sock:
-        bench.server.trace(lambda *access: seen.append(access))
-        assert bench.pump is None
-        assert bench.read_id(sock) == IDENTITY
-        assert seen == [("r", 0, ID, IDENTITY.to_bytes(4, "little"))]
+        bench.read_id(sock)
+        bench.server.trace(log)
+        bench.read_id(sock)
+        assert log.seen == []
+        bench.server.catch_up()
+        bench.server.catch_up()
+        assert log.seen == [entry]
+        bench.read_id(sock)
         bench.server.trace(None)
+        assert log.seen == [entry] * 2
+        bench.read_id(sock)
+        bench.server.trace(log)
+        bench.read_id(sock)
+        assert bench.pump is not None and bench.pump.served == 5
+    for _ in range(3):
+        bench.loop.turn(0)
+    assert log.seen == [entry] * 3
+
+
+def test_a_log_is_bounded(bench: Bench) -> None:
+    """The oldest go first."""
+    with bench.connect() as sock:
         assert bench.pump is not None
-        assert bench.read_id(sock) == IDENTITY
-        assert bench.pump.served == 1 and len(seen) == 1
+        bench.pump.log(True)
+        bench.pump.raw.logged = LOG_ROOM - 1
+        for _ in range(3):
+            bench.read_id(sock)
+        found = bench.pump.accesses()
+        assert len(found) == LOG_ROOM
+        assert [one.offset for one in found[-3:]] == [ID] * 3 and found[-1].ns >= found[-2].ns > 0
 
 
 def test_the_pump_leaves_with_its_client(bench: Bench) -> None:
