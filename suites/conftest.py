@@ -93,20 +93,32 @@ def session(
         session.close()
 
 
+def is_native(request: pytest.FixtureRequest) -> bool:
+    """Whether a test is about the suites' own code and needs no lab: those in ``suites/tests``."""
+    return bool(request.node.path.parent.name == "tests")
+
+
 @pytest.fixture(autouse=True)
-def _card_kind(request: pytest.FixtureRequest, session: Session) -> None:
+def _card_kind(request: pytest.FixtureRequest) -> None:
     """Skip a test that needs another kind of card, with that reason."""
     marker = request.node.get_closest_marker("card")
+    if marker is None:
+        return
+    session: Session = request.getfixturevalue("session")
     kind = session.lab.facts.get("card_kind", "emulated")
-    if marker is not None and kind not in marker.args:
+    if kind not in marker.args:
         pytest.skip(f"needs a card that is {' or '.join(marker.args)}; this lab's is {kind}")
 
 
 @pytest.fixture(autouse=True)
-def healthy(request: pytest.FixtureRequest, session: Session, record_property: Any) -> Iterator[None]:
+def healthy(request: pytest.FixtureRequest, record_property: Any) -> Iterator[None]:
     """The health check after every test; a soiled guest fails the test by name and is replaced."""
     if request.node.function.__doc__:
         record_property("property", " ".join(request.node.function.__doc__.split()))
+    if is_native(request):
+        yield
+        return
+    session: Session = request.getfixturevalue("session")
     checkup = health.Checkup(session)
     request.node.stash[_COUNTERS] = checkup.counters
     yield
