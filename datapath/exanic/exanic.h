@@ -208,6 +208,7 @@ struct exanic {
 	struct work_struct gone_work;
 	struct delayed_work link_work;
 	int irq;			/* 0: polled */
+	u32 rx_usecs;			/* where ports start from */
 	u8 mac[ETH_ALEN];
 	char serial[17];
 	bool reset_on_remove;

@@ -14,8 +14,6 @@
 #include "exanic.h"
 #include "regs.h"
 
-#define RX_USECS_DEFAULT	10
-
 static int exanic_open(struct net_device *dev)
 {
 	struct exanic_port *port = exanic_port(dev);
@@ -248,7 +246,7 @@ static int exanic_netdev_register(struct exanic_port *port)
 	priv = netdev_priv(dev);
 	priv->port = port;
 	port->dev = dev;
-	port->rx_usecs = RX_USECS_DEFAULT;
+	port->rx_usecs = card->rx_usecs;
 	port->bypass = card->function == EXANIC_FUNCTION_FIREWALL;
 
 	SET_NETDEV_DEV(dev, exanic_dev(card));

@@ -378,3 +378,61 @@ def write(path: str, text: str) -> str:
         return "ok"
 
     return str(_try(body))
+
+
+def clock(index: int) -> dict[str, float]:
+    """A PTP clock against the system's, and its step and rate after it was set to 1000.5 s."""
+    import time
+
+    fd = os.open(f"/dev/ptp{index}", os.O_RDWR)
+    try:
+        clk = (~fd << 3) | 3
+        offset = time.clock_gettime(clk) - time.time()
+        time.clock_settime(clk, 1000.5)
+        before, started = time.clock_gettime(clk), time.monotonic()
+        while time.monotonic() < started + 0.2:
+            pass
+        ran, passed = time.clock_gettime(clk) - before, time.monotonic() - started
+        time.clock_settime(clk, time.time())
+        return {"offset": offset, "set": before, "ran": ran, "passed": passed}
+    finally:
+        os.close(fd)
+
+
+def stamped_echo(device: str, address: str, patience: float) -> dict[str, float]:
+    """Hardware times of a datagram received and of its echo, and the system's around both."""
+    import time
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        config = ctypes.create_string_buffer(struct.pack("iii", 0, 1, 1))
+        request = struct.pack("<16sQ16x", device.encode(), ctypes.addressof(config))
+        fcntl.ioctl(sock, 0x89B0, request)
+        sock.setsockopt(socket.SOL_SOCKET, 37, (1 << 0) | (1 << 2) | (1 << 6))
+        sock.bind((address, 7777))
+        sock.settimeout(patience)
+        started = time.time()
+        data, control, _, peer = sock.recvmsg(2048, 512)
+        found = {"started": started, "received": _stamp(control)}
+        sock.sendto(data, peer)
+        deadline = time.monotonic() + patience
+        while "sent" not in found and time.monotonic() < deadline:
+            try:
+                _, control, _, _ = sock.recvmsg(2048, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            found["sent"] = _stamp(control)
+        fcntl.ioctl(sock, 0x89B0, request[:16] + struct.pack("<Q16x", ctypes.addressof(_stamps_off)))
+        found["ended"] = time.time()
+        return found
+
+
+_stamps_off = ctypes.create_string_buffer(struct.pack("iii", 0, 0, 0))
+
+
+def _stamp(control: list[tuple[int, int, bytes]]) -> float:
+    """The raw hardware time of a message, seconds; 0 when it has none."""
+    for level, kind, value in control:
+        if (level, kind) == (socket.SOL_SOCKET, 37):
+            times: tuple[int, ...] = struct.unpack("6q", value[:48])
+            return float(times[4]) + float(times[5]) / 1e9
+    return 0.0
