@@ -215,7 +215,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """A failed test gets its bundle while everything still stands."""
     report = yield
     session = item.config.stash.get(_SESSION, None)
-    if report.failed and report.when == "call" and session is not None:
+    if report.failed and report.when != "teardown" and session is not None:
         topology = item.stash.get(_TOPOLOGY, None)
         if topology is not None:
             report.sections.append(("topology", str(topology)))
