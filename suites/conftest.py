@@ -45,6 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--topology-only", action="store_true", help="draw what each test stands on, run nothing")
 
 
+def named_lab(config: pytest.Config) -> str:
+    """The lab to use; the option is unknown when pytest was started without naming this folder."""
+    return str(config.getoption("--lab", default=os.environ.get("LAB", "lab")))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "expects(pattern, ...): kernel or cardd messages, or card counters, that this test causes on purpose",
@@ -67,7 +72,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def lab_name(request: pytest.FixtureRequest) -> str:
-    return str(request.config.getoption("--lab"))
+    return named_lab(request.config)
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +180,7 @@ def place(
 
         def build(topology: Topology) -> Placed:
             request.node.stash[_TOPOLOGY] = topology
-            if request.config.getoption("--topology-only"):
+            if request.config.getoption("--topology-only", default=False):
                 pytest.skip(f"\n{topology}\n")
             placed = Placed(session, topology)
             stack.callback(placed.destroy)
@@ -240,4 +245,4 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"exalab: lab {config.getoption('--lab')}"
+    return f"exalab: lab {named_lab(config)}"
