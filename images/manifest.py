@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .definition import ROOT
 
-_COMMON = ("images/base.py", "images/build.py", "images/roles.py", "images/sandbox.py", "images/tree.py")
+_COMMON = ("images/base.py", "images/make.py", "images/roles.py", "images/sandbox.py", "images/tree.py")
 _ROLES = {
     "tools": ("base", "tidy"),
     "builder": ("base", "tidy"),
