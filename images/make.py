@@ -104,7 +104,7 @@ class Maker:
         folder = root.parent
         (folder / "initrd.img").write_bytes(initramfs.build(root))
         self._unpack_kernel(folder)
-        # Not compressed: with lz4 half the size, but a second of processor time more to the agent's hello (TCG).
+        # Not compressed: lz4 halves the size and costs half a second to a second of every boot under TCG.
         argv = [
             "mkfs.erofs",
             "--quiet",
