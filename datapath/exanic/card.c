@@ -9,6 +9,7 @@
 #include <linux/moduleparam.h>
 #include <linux/rtnetlink.h>
 
+#include "compat.h"
 #include "exanic.h"
 #include "regs.h"
 

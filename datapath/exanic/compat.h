@@ -6,6 +6,9 @@
 #ifndef EXANIC_COMPAT_H
 #define EXANIC_COMPAT_H
 
+#ifdef EXANIC_HAVE_LINUX_HEX
+#include <linux/hex.h>
+#endif
 #include <linux/hrtimer.h>
 #include <linux/mm.h>
 #ifdef EXANIC_HAVE_LINUX_UNALIGNED
