@@ -326,6 +326,16 @@ def _connects(path: Path) -> bool:
     return True
 
 
+def _closed(sock: socket.socket) -> bool:
+    """Whether the other end is gone already."""
+    try:
+        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 async def _settled(event: asyncio.Event, seconds: float) -> None:
     """Wait for the event, but not longer."""
     with contextlib.suppress(TimeoutError):
@@ -345,6 +355,8 @@ def main() -> int:
     if alive is None:
         print("another supervisor of this lab lives", file=sys.stderr)
         return 2
+    if lifeline is not None and _closed(lifeline):
+        return 0  # nobody waits for us any more: touch nothing, the next `lab up` may be at work already
 
     async def supervise() -> int:
         return await Supervisor(paths, lifeline).run()

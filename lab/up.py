@@ -189,13 +189,19 @@ def up(
         found = accelerator.find(at, config.cpus, config.accelerator)
         deadline.set_accelerator(found.name)
         times.lap("accelerator")
-        prepare(paths, config)
-        make_plan(paths, config, images, found, profile).write(paths.plan)
-        times.lap("preparing")
-        with Launch(paths) as launch:
-            launch.follow(times)
-            welcome(paths, times, launch.watch)
-            launch.release()
+        try:
+            prepare(paths, config)
+            make_plan(paths, config, images, found, profile).write(paths.plan)
+            times.lap("preparing")
+            with Launch(paths) as launch:
+                launch.follow(times)
+                welcome(paths, times, launch.watch)
+                launch.release()
+        except BaseException:
+            # A supervisor that lives still has its lifeline, which ends with us: it cleans up by itself.
+            if not states.is_alive(paths):
+                shutil.rmtree(paths.run, ignore_errors=True)
+            raise
         return states.read(paths)
 
 
