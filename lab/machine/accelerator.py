@@ -27,6 +27,8 @@ from lab.process import Process, spawn, tail
 
 #: Real seconds: KVM boots a kernel in one; a busy machine is given thirty.
 PROBE_SECONDS = 30.0
+#: Real seconds within which a kernel that runs at all has said its first word, usually a tenth of one.
+SILENT_SECONDS = 8.0
 CHOICE = "EXALAB_ACCELERATOR"
 
 
@@ -140,7 +142,14 @@ async def _outcome(process: Process, ours: socket.socket, serial: Path, log: Pat
 
     trouble = asyncio.ensure_future(broken())
     try:
-        await asyncio.wait((ended, trouble), timeout=PROBE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        silent = SILENT_SECONDS
+        for seconds in (SILENT_SECONDS, PROBE_SECONDS - SILENT_SECONDS):
+            done, _ = await asyncio.wait(
+                (ended, trouble), timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if done or not tail(serial):
+                break
+            silent = PROBE_SECONDS
         if not ended.done() and trouble.done() and trouble.exception() is not None:
             # The control connection closes a moment before the process is gone.
             await asyncio.wait((ended,), timeout=2.0)
@@ -149,7 +158,7 @@ async def _outcome(process: Process, ours: socket.socket, serial: Path, log: Pat
         if trouble.done() and trouble.exception() is None:
             why = _first(log, "error") or "no reason given"
             return f"the guest stops with {trouble.result()} ({why})"
-        return f"the guest says nothing for {PROBE_SECONDS:.0f} s (it hangs)"
+        return f"the guest hangs (not at its first process after {silent:.0f} s)"
     finally:
         loop.remove_reader(process.fileno())
         trouble.cancel()

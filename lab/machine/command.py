@@ -168,7 +168,7 @@ def probe_argv(machine: Machine, qmp_fd: int | str) -> list[str]:
         memory=256,
         serial_log=machine.serial_log,
         management=False,
-        arguments=("quiet",),
+        arguments=("earlyprintk=ttyS0,115200",),
         name="probe",
         extra=tuple(device("isa-debug-exit", iobase=PROBE_PORT, iosize=4)),
     )

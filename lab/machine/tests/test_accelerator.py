@@ -75,6 +75,7 @@ def test_hang(
 ) -> None:
     """Silence is an answer, after a while."""
     monkeypatch.setattr(accelerator, "PROBE_SECONDS", 1.0)
+    monkeypatch.setattr(accelerator, "SILENT_SECONDS", 0.5)
     play(*fake_qemu(tmp_path, "running"))
     assert "hangs" in find(IMAGES, 2, kvm=kvm).reason
 
