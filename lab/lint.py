@@ -51,38 +51,24 @@ def shell_scripts() -> list[str]:
 
 
 def in_builder(*argv: str) -> list[str]:
-    """The command that runs `argv` inside the builder image with the checkout read-only at /src."""
+    """The command that runs `argv` inside the builder image, with the checkout read-only at /src."""
     root = ROOT / "out/images/builder/root"
     return [
-        "bwrap",
-        "--die-with-parent",
-        "--bind",
-        str(root),
-        "/",
-        "--dev",
-        "/dev",
-        "--proc",
-        "/proc",
-        "--tmpfs",
-        "/tmp",
-        "--ro-bind",
-        str(ROOT),
-        "/src",
-        "--tmpfs",
-        "/work",
-        "--chdir",
-        "/work",
-        *argv,
-    ]
+        "bwrap", "--die-with-parent", "--ro-bind", str(root), "/", "--dev", "/dev", "--proc", "/proc",
+        "--tmpfs", "/tmp", "--ro-bind", str(ROOT), "/src", "--tmpfs", "/work", "--chdir", "/work", *argv,
+    ]  # fmt: skip
 
 
 def driver_style() -> list[str]:
-    """checkpatch over the kernel sources, from the builder image."""
-    return in_builder("make", "-C", "/src/datapath/exanic", "style")
+    """checkpatch, out of the kernel source that the images' lock names, over the kernel sources."""
+    from images import checkpatch
+
+    script = Path("/src") / checkpatch.ensure().relative_to(ROOT)
+    return in_builder("make", "-C", "/src/datapath/exanic", "style", f"CHECKPATCH={script}")
 
 
 def driver_sparse() -> list[str]:
-    """sparse and -Werror over the driver, out of a scratch copy, because kbuild writes beside its sources."""
+    """sparse and -Werror over the driver, in a scratch copy: kbuild writes beside its sources."""
     return in_builder("sh", "-c", "cp -a /src/datapath /work/ && make -C /work/datapath/exanic check")
 
 
