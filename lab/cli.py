@@ -198,7 +198,8 @@ def rows(state: State, facts: dict[str, Any], paths: Paths, option: str) -> list
         (
             "guest",
             f"{facts.get('kernel', '-')}, {facts['profile']} profile, "
-            f"{facts['cpus']} CPUs, {facts['memory']} MiB",
+            f"{facts['cpus']} CPUs, {facts['memory']} MiB"
+            + (f", on processor {facts['processor']}" if "processor" in facts else ""),
         ),
         (
             "image",

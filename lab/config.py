@@ -49,6 +49,7 @@ class Config:
     cpus: int = 2
     memory: int = 1024
     accelerator: str = "auto"
+    placement: str = "auto"
     seed: int = 1
     source: str = "built-in"
     testers: tuple[str, ...] = field(default=())
@@ -83,6 +84,7 @@ class _Machine(_Strict):
     cpus: Annotated[int, Field(ge=1, le=64)] = 2
     memory: Annotated[int, BeforeValidator(_mebibytes), Field(ge=384, le=1 << 20)] = 1024
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    placement: Literal["auto", "together", "spread"] = "auto"
 
 
 class _Card(_Strict):
@@ -209,6 +211,7 @@ def _complete(given: _File, source: str, lines: Lines) -> Config:
         cpus=given.machine.cpus,
         memory=given.machine.memory,
         accelerator=given.machine.accelerator,
+        placement=given.machine.placement,
         seed=given.seed,
         source=source,
         testers=tuple(testers),

@@ -41,6 +41,7 @@ def fake_plan(how: dict[str, str]) -> Any:
             "accelerator": found.name,
             "reason": found.reason,
             "profile": profile,
+            "together": True,
             "cards": [],
             "wiring": [],
             "images": images.digests,

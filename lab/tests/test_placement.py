@@ -1,0 +1,65 @@
+"""Where a lab's processes run: the choice, and that a whole family of processes is gathered."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import placement
+
+FAMILY = """
+import subprocess, sys, threading
+child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+threading.Thread(target=sys.stdin.read, daemon=True).start()
+print(child.pid, flush=True)
+threading.Event().wait(60)
+"""
+
+
+@pytest.fixture
+def family() -> Iterator[tuple[int, int]]:
+    """A process with a second thread and a child; both pids."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FAMILY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        yield parent.pid, int(parent.stdout.readline())
+        parent.kill()
+
+
+def test_all_threads_and_children_share_one_processor(family: tuple[int, int]) -> None:
+    """Every thread of a process and of its children is bound to the lab's processor."""
+    at = placement.gather("lab", [family[0]])
+    tasks = [int(task.name) for pid in family for task in Path(f"/proc/{pid}/task").iterdir()]
+    assert len(tasks) >= 3
+    assert {frozenset(os.sched_getaffinity(task)) for task in tasks} == {frozenset({at})}
+
+
+def test_a_process_that_is_gone_is_passed_over() -> None:
+    """A part that just died is the supervisor's to report."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert placement.gather("lab", [gone.pid]) == placement.processor("lab")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "accelerator", "processors", "expected"),
+    [
+        ("auto", "tcg", 2, True),
+        ("auto", "tcg", 8, False),
+        ("auto", "kvm", 2, False),
+        ("together", "kvm", 8, True),
+        ("spread", "tcg", 1, False),
+    ],
+)
+def test_the_choice(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, accelerator: str, processors: int, expected: bool
+) -> None:
+    """Small hosts without KVM gather; the file has the last word."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
+    assert placement.together(wanted, accelerator) is expected
