@@ -36,31 +36,41 @@ def processor(name: str) -> int:
 
 
 def gather(name: str, pids: Iterable[int]) -> int:
-    """Bind these processes, their children and all their threads to one processor, and return it.
+    """Bind these processes, their children and all their threads to one processor, and return it."""
+    at = processor(name)
+    bind(pids, {at})
+    return at
+
+
+def spread(pids: Iterable[int]) -> None:
+    """Let them run on every processor that we may use: what :func:`gather` did is undone."""
+    bind(pids, os.sched_getaffinity(0))
+
+
+def bind(pids: Iterable[int], processors: set[int]) -> None:
+    """These processes, their children and all their threads run on these processors from now on.
 
     A thread or process that ends meanwhile is passed over. Raises ``LabError`` when the host refuses.
     """
-    at = processor(name)
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = psutil.Process(pid)
             for process in (parent, *parent.children(recursive=True)):
-                _bind(process.pid, at)
-    return at
+                _bind(process.pid, processors)
 
 
-def _bind(pid: int, processor: int) -> None:
+def _bind(pid: int, processors: set[int]) -> None:
     try:
         tasks = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
     except OSError:
         return
     for task in tasks:
         try:
-            os.sched_setaffinity(task, {processor})
+            os.sched_setaffinity(task, processors)
         except ProcessLookupError:
             continue
         except OSError as problem:
             raise LabError(
-                f"cannot bind process {pid} to processor {processor}: {problem.strerror}",
+                f"cannot bind process {pid} to processors {sorted(processors)}: {problem.strerror}",
                 hint='placement = "spread" in [machine] of lab/lab.toml leaves all where they are',
             ) from problem

@@ -45,6 +45,10 @@ class State:
         """How the first dead part ended, or None when all live."""
         return next((part.ended for part in self.parts.values() if part.ended), None)
 
+    def pids(self) -> list[int]:
+        """The parts that live, by process number."""
+        return [part.pid for part in self.parts.values() if part.pid is not None and not part.ended]
+
 
 def from_json(data: dict[str, Any]) -> State:
     """The state as written by :func:`write` or sent by the supervisor."""

@@ -283,8 +283,7 @@ def welcome(paths: Paths, times: Times, watch: Callable[[], None]) -> None:
         "times": {**times.seconds, "total": total},
     }
     if facts["together"]:
-        pids = [part.pid for part in states.read(paths).parts.values() if part.pid is not None]
-        found["processor"] = placement.gather(paths.name, pids)
+        found["processor"] = placement.gather(paths.name, states.read(paths).pids())
     ask_supervisor(paths, "merge", facts=found, phase="up")
     if len(seen["ports"]) < expected:
         console.warn(

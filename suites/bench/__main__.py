@@ -78,6 +78,7 @@ def main() -> None:
         lab = api.Lab.attach(options.lab)
         machine["accelerator"] = lab.accelerator.name
         machine["accelerator_reason"] = lab.accelerator.reason
+        machine["placement"] = "one processor" if "processor" in lab.facts else "all processors"
     except LabError as error:
         console.die(error.message, hint=error.hint)
     finally:
