@@ -10,10 +10,10 @@ from lab import api
 from lab.cardd.control import Control
 from lab.deadline import scaled
 from lab.guest.client import Agent, Process
-from suites.guest import echo, exchange, health, namespaces, netlink, pump, records, sockets
+from suites.guest import echo, exchange, health, iproute, namespaces, pump, records, sockets
 
 #: Modules of the agent itself, and of the programs that carry traffic, each after what it imports.
-AGENT_MODULES = (netlink, namespaces, sockets, health)
+AGENT_MODULES = (iproute, namespaces, sockets, health)
 PROGRAM_MODULES = (records, sockets, echo, exchange, pump)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from suites.guest import namespaces
 
 Json = dict[str, Any]
+IFF_UP = 1
 #: Bits of /proc/sys/kernel/tainted that a test must never set.
 TAINT_BITS = {4: "machine check", 5: "bad page", 7: "oops", 9: "warning", 14: "soft lockup"}
 #: Kernel messages that are a failure at any level.
@@ -108,13 +109,12 @@ def ports(driver: str = "exanic") -> list[Json]:
     {"name", "pci", "port", "mac", "up", "carrier", "mtu", "statistics"}.
     """
     found: list[Json] = []
-    known = {link["name"]: link for link in namespaces.links()}
     for entry in sorted(Path("/sys/class/net").iterdir()):
         device = entry / "device"
         with contextlib.suppress(OSError):
-            if (device / "driver").resolve().name != driver or entry.name not in known:
+            if (device / "driver").resolve().name != driver:
                 continue
-            link = known[entry.name]
+            up = bool(int((entry / "flags").read_text(), 16) & IFF_UP)
             statistics = {
                 one.name: int(one.read_text()) for one in (entry / "statistics").iterdir() if one.is_file()
             }
@@ -123,10 +123,10 @@ def ports(driver: str = "exanic") -> list[Json]:
                     "name": entry.name,
                     "pci": device.resolve().name,
                     "port": int((entry / "dev_port").read_text()),
-                    "mac": link["address"],
-                    "up": link["up"],
-                    "carrier": link["carrier"],
-                    "mtu": link["mtu"],
+                    "mac": (entry / "address").read_text().strip(),
+                    "up": up,
+                    "carrier": up and (entry / "carrier").read_text().strip() == "1",
+                    "mtu": int((entry / "mtu").read_text()),
                     "statistics": statistics,
                 }
             )
@@ -164,7 +164,7 @@ def snapshot() -> Json:
         "taints": taints(),
         "namespaces": sorted(path.name for path in Path("/run/netns").glob("*")),
         "alive": namespaces.alive(),
-        "links": sorted(link["name"] for link in namespaces.links()),
+        "links": sorted(namespaces.device_names()),
         "sockets": open_sockets(),
         "processes": processes(),
         "ports": ports(),

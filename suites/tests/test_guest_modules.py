@@ -10,7 +10,7 @@ import pytest
 
 from lab.guest.client import Agent, RemoteError
 from lab.guest.native import native_agent
-from suites.guest import echo, exchange, namespaces, netlink, records, sockets
+from suites.guest import echo, exchange, iproute, namespaces, records, sockets
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="private namespaces need root")
 Json = dict[str, Any]
@@ -22,7 +22,7 @@ def agent() -> Iterator[Agent]:
     with native_agent() as agent:
         agent.exec(["ip", "link", "add", "p0", "up", "type", "veth", "peer", "name", "q0"])
         agent.exec(["ip", "link", "set", "q0", "up"])
-        agent.load(netlink, namespaces, records, sockets, echo, exchange)
+        agent.load(iproute, namespaces, records, sockets, echo, exchange)
         yield agent
 
 
@@ -73,6 +73,16 @@ def test_a_refused_namespace_is_undone_and_the_errno_told(agent: Agent, device: 
         agent.call(namespaces.create, specs=[spec("good", 1), spec("bad", 2, **device)])
     assert caught.value.errno == code
     assert agent.exec(["ip", "netns", "list"]).stdout.split()[0] == "good"
+
+
+def test_a_name_that_is_taken_is_refused_and_its_owner_stays(agent: Agent) -> None:
+    agent.call(namespaces.create, specs=[spec("a", 1)])
+    with pytest.raises(RemoteError, match="namespace a: ") as caught:
+        agent.call(namespaces.create, specs=[spec("b", 2), spec("a", 3), spec("c", 4)])
+    assert caught.value.errno == 17
+    assert sorted(path.split()[0] for path in agent.exec(["ip", "netns"]).stdout.splitlines()) == ["a", "b"]
+    told = {link["name"]: link["address"] for link in agent.call(namespaces.links, name="a")}
+    assert agent.call(namespaces.macs, names=["a"]) == {"a": told}
 
 
 def test_a_name_of_the_initial_namespace_can_be_used(agent: Agent) -> None:
