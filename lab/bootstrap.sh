@@ -20,6 +20,8 @@ NEEDED=(
 	gcc:gcc
 	libc6-dev:/usr/include/stdio.h
 	openssh-client:ssh
+	iproute2:ip
+	cpio:cpio
 	ca-certificates:/etc/ssl/certs/ca-certificates.crt
 	git:git
 	make:make

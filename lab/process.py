@@ -117,7 +117,10 @@ class Process:
             return
 
     def stop(self, grace: float = GRACE) -> int:
-        """End it: SIGTERM to the group, SIGKILL after ``grace`` seconds and to what it left behind."""
+        """End it: SIGTERM to the group, SIGKILL after ``grace`` seconds and to what it left behind.
+
+        When this returns nobody of the group runs. Raises ``DeadlineExpired`` when the kernel holds one back.
+        """
         if self._pidfd < 0:
             return self._popen.wait()
         if self.poll() is None:
@@ -126,6 +129,8 @@ class Process:
             poller.register(self._pidfd, select.POLLIN)
             poller.poll(grace * 1000)
         self.signal(signal.SIGKILL)
+        # The leader stays a zombie meanwhile, so the number is still the group's.
+        Deadline(f"the processes of {self.name} to die", 10.0).wait_until(lambda: not _anybody(self.pid))
         returncode = self._popen.wait()
         self.close()
         return returncode
@@ -143,6 +148,18 @@ class Process:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _anybody(group: int) -> bool:
+    """Whether a process group has a member that is not a zombie."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, member_of = stat.read_text().rpartition(")")[2].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(member_of) == group and state not in "ZX":
+            return True
+    return False
 
 
 def _found(argv: Sequence[str], env: Mapping[str, str] | None) -> list[str]:
