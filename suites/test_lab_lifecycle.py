@@ -105,10 +105,19 @@ def test_restart_gives_a_fresh_guest(session: Session, second: api.Lab) -> None:
     assert second.control.status()["cards"][0]["connected"]
 
 
+@pytest.fixture
+def cleared() -> Iterator[None]:
+    """However the test ends, the second lab is gone before the next one."""
+    yield
+    run("down")
+
+
+@pytest.mark.usefixtures("cleared")
 @pytest.mark.parametrize("moment", ["starting the cards", "booting the guest"])
 def test_ctrl_c_leaves_nothing(session: Session, moment: str) -> None:
     """Ctrl-C while the lab comes up ends everything it had started: no process, mount or socket is left."""
-    argv = command("up", "--keep-images")
+    # A shell that runs the tests in the background has them ignore SIGINT, and whom they start too.
+    argv = ["env", "--default-signal=INT", *command("up", "--keep-images")]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         limit = Deadline(f"`lab up` says {moment!r}", scaled(10))
@@ -128,6 +137,7 @@ def test_ctrl_c_leaves_nothing(session: Session, moment: str) -> None:
     assert not state.is_alive(Paths(NAME))
 
 
+@pytest.mark.usefixtures("cleared")
 def test_killed_up_leaves_nothing(session: Session) -> None:
     """The same when `lab up` is killed without a chance to clean up."""
     argv = command("up", "--keep-images")

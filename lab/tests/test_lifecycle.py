@@ -35,8 +35,9 @@ def lab() -> Iterator[Paths]:
 
 
 def start(paths: Paths, *how: str, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
-    """`lab up` with stand-ins, in the background, in a session of its own."""
-    argv = [sys.executable, "-m", "lab.tests.fake_up", paths.name, *how]
+    """`lab up` with stand-ins, in the background, in a session of its own, and open to SIGINT even where a
+    shell has this test in the background and so deaf to it."""
+    argv = ["env", "--default-signal=INT", sys.executable, "-m", "lab.tests.fake_up", paths.name, *how]
     return subprocess.Popen(
         argv, cwd=paths.root, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
     )
