@@ -1,4 +1,4 @@
-"""python -m images build|verify|lock|dkms|status"""
+"""python -m images build|verify|lock|debs|status"""
 
 from __future__ import annotations
 
@@ -57,12 +57,14 @@ def verify() -> None:
 
 
 @main.command()
-def dkms() -> None:
-    """Package the driver for DKMS: out/packages/exanic-dkms_VERSION_all.deb."""
-    from .dkms import package
+def debs() -> None:
+    """Package the datapath for other machines: out/packages/*.deb, kernel modules for DKMS."""
+    from .debs import PACKAGES, package
 
     with console.reporting():
-        console.out.print(str(package()))
+        for wanted in PACKAGES:
+            if wanted.complete:
+                console.out.print(str(package(wanted)))
 
 
 @main.command()

@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .definition import ROOT
 
+#: Parts of the datapath that are compiled for the dut; one without a Makefile is left out.
+DATAPATH = ("exanic", "exasock", "libexasock", "tools")
 _COMMON = ("images/base.py", "images/make.py", "images/roles.py", "images/sandbox.py", "images/tree.py")
 _ROLES = {
     "tools": ("base", "tidy"),
     "builder": ("base", "tidy"),
-    "dut": ("base", "kernel", "driver", "agent", "ssh", "network_tools", "boot", "tidy"),
+    "dut": ("base", "kernel", "datapath", "agent", "ssh", "network_tools", "boot", "tidy"),
 }
 _SOURCES = {
     "tools": (),
@@ -24,14 +26,13 @@ _SOURCES = {
         "images/initramfs",
         "images/initramfs.py",
         "images/cpio.py",
-        "datapath/exanic",
-        "datapath/include",
+        *(f"datapath/{part}" for part in (*DATAPATH, "include")),
         "lab/guest/agent.py",
     ),
 }
 # Of the datapath only what its Makefiles read; compiling leaves much else beside it.
-_DATAPATH = (".c", ".h", ".S")
-_DATAPATH_NAMES = ("Makefile", "Kbuild")
+_DATAPATH_SUFFIXES = (".c", ".h", ".S", ".map", ".1", ".8")
+_DATAPATH_NAMES = ("Makefile", "Kbuild", "exasock")
 
 
 class Manifest(BaseModel):
@@ -84,7 +85,8 @@ def _files(folder: Path) -> Iterable[Path]:
         if not path.is_file() or "__pycache__" in relative.parts or relative.name.startswith("."):
             continue
         if relative.parts[0] == "datapath" and (
-            path.name.endswith(".mod.c") or not (path.suffix in _DATAPATH or path.name in _DATAPATH_NAMES)
+            path.name.endswith(".mod.c")
+            or not (path.suffix in _DATAPATH_SUFFIXES or path.name in _DATAPATH_NAMES)
         ):
             continue
         yield path

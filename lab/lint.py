@@ -59,17 +59,52 @@ def in_builder(*argv: str) -> list[str]:
     ]  # fmt: skip
 
 
-def driver_style() -> list[str]:
-    """checkpatch, out of the kernel source that the images' lock names, over the kernel sources."""
+#: Of the datapath: kernel modules, and what runs in user space. Each part is checked once it has a Makefile.
+MODULES = ("exanic", "exasock")
+PROGRAMS = ("libexasock", "tools")
+
+
+def present(parts: tuple[str, ...]) -> list[str]:
+    return [part for part in parts if (ROOT / "datapath" / part / "Makefile").is_file()]
+
+
+def all_of(commands: list[str]) -> list[str]:
+    """One command in the builder out of many; what fails does not keep the others from running."""
+    return in_builder("sh", "-c", "\n".join(["bad=0", *(f"{one} || bad=1" for one in commands), "exit $bad"]))
+
+
+def style() -> list[str]:
+    """checkpatch, out of the kernel source that the images' lock names, over all C sources of the datapath.
+
+    Each module's Makefile says how; what runs in user space is held to the rules of the kernel side by side.
+    """
     from images import checkpatch
 
     script = Path("/src") / checkpatch.ensure().relative_to(ROOT)
-    return in_builder("make", "-C", "/src/datapath/exanic", "style", f"CHECKPATCH={script}")
+    commands = [f"make -C /src/datapath/{part} style CHECKPATCH={script}" for part in present(MODULES)]
+    for part in present(PROGRAMS):
+        sources = " ".join(f"/src/{name}" for name in tracked(f"datapath/{part}/*.c", f"datapath/{part}/*.h"))
+        commands.append(
+            f"perl {script} --no-tree --strict --terse --no-summary --show-types --max-line-length=100"
+            f" --ignore FILE_PATH_CHANGES,SPDX_LICENSE_TAG,EMBEDDED_FILENAME -f {sources}"
+        )
+    return all_of(commands)
 
 
-def driver_sparse() -> list[str]:
-    """sparse and -Werror over the driver, in a scratch copy: kbuild writes beside its sources."""
-    return in_builder("sh", "-c", "cp -a /src/datapath /work/ && make -C /work/datapath/exanic check")
+def sparse() -> list[str]:
+    """sparse and -Werror over the kernel modules, in a scratch copy: kbuild writes beside its sources."""
+    return all_of(
+        ["cp -a /src/datapath /work/", *(f"make -C /work/datapath/{part} check" for part in present(MODULES))]
+    )
+
+
+def warnings() -> list[str]:
+    """The library and the tools compile without any warning; a scratch copy, from nothing."""
+    commands = ["cp -a /src/datapath /work/"]
+    for part in present(PROGRAMS):
+        folder = f"/work/datapath/{part}"
+        commands.append(f"make -C {folder} clean && make -C {folder} CC='gcc -Wall -Wextra -Werror'")
+    return all_of(commands)
 
 
 CHECKS = (
@@ -80,8 +115,9 @@ CHECKS = (
     ),
     Check("shellcheck", lambda: [str(VENV / "shellcheck"), *shell_scripts()]),
     Check("ansible-lint", lambda: [str(VENV / "ansible-lint"), "--offline", "-q", "images/ansible"]),
-    Check("checkpatch", driver_style),
-    Check("sparse", driver_sparse),
+    Check("checkpatch", style),
+    Check("sparse", sparse),
+    Check("gcc -Werror", warnings),
 )
 
 
