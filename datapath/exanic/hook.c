@@ -69,6 +69,12 @@ struct sk_buff *exanic_rx_frame_to_skb(const struct exanic_rx_frame *frame)
 }
 EXPORT_SYMBOL_GPL(exanic_rx_frame_to_skb);
 
+bool exanic_rx_stamping(const struct net_device *dev)
+{
+	return READ_ONCE(exanic_port(dev)->rx_stamping);
+}
+EXPORT_SYMBOL_GPL(exanic_rx_stamping);
+
 bool exanic_is_port(const struct net_device *dev)
 {
 	return dev->netdev_ops == &exanic_netdev_ops;

@@ -105,6 +105,9 @@ void exanic_rx_hook_unregister(struct exanic_rx_client *client);
  */
 struct sk_buff *exanic_rx_frame_to_skb(const struct exanic_rx_frame *frame);
 
+/* Does the port stamp what it receives? @dev is a port. Any context. */
+bool exanic_rx_stamping(const struct net_device *dev);
+
 /**
  * struct exanic_port_info - where a net device sits
  * @card: N of /dev/exanicN

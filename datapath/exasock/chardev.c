@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* /dev/exasock: a context for each open, declared in ../include/exasock_abi.h. */
+
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "exasock.h"
+
+static int exa_open(struct inode *inode, struct file *file)
+{
+	struct exa_context *context = kzalloc(sizeof(*context), GFP_KERNEL_ACCOUNT);
+
+	if (!context)
+		return -ENOMEM;
+	mutex_init(&context->lock);
+	xa_init_flags(&context->socks, XA_FLAGS_ALLOC1);
+	context->pid = get_pid(task_tgid(current));
+	get_task_comm(context->comm, current->group_leader);
+	file->private_data = context;
+	return 0;
+}
+
+static int exa_release(struct inode *inode, struct file *file)
+{
+	struct exa_context *context = file->private_data;
+
+	exa_detach_all(context);
+	xa_destroy(&context->socks);
+	put_pid(context->pid);
+	kfree(context);
+	return 0;
+}
+
+static long exa_ioctl_info(void __user *arg)
+{
+	struct exasock_info info = {
+		.abi = EXASOCK_ABI_VERSION,
+		.slots = exa_slots,
+		.netns = current->nsproxy->net_ns->net_cookie,
+	};
+
+	return copy_to_user(arg, &info, sizeof(info)) ? -EFAULT : 0;
+}
+
+static long exa_ioctl_attach(struct exa_context *context, void __user *arg)
+{
+	struct exasock_attach attach;
+	int err;
+
+	if (copy_from_user(&attach, arg, sizeof(attach)))
+		return -EFAULT;
+	err = exa_attach(context, &attach);
+	if (err)
+		return err;
+	return copy_to_user(arg, &attach, sizeof(attach)) ? -EFAULT : 0;
+}
+
+static long exa_ioctl_flush(struct exa_context *context, u32 handle)
+{
+	struct exa_sock *es = exa_sock_get(context, handle);
+
+	if (!es)
+		return -ESTALE;
+	exa_flush(es, EXASOCK_R_SLEEP);
+	exa_sock_put(es);
+	return 0;
+}
+
+static long exa_ioctl_send(struct exa_context *context, void __user *arg)
+{
+	struct exasock_send send;
+
+	if (copy_from_user(&send, arg, sizeof(send)))
+		return -EFAULT;
+	return exa_send(context, &send);
+}
+
+static long exa_ioctl_setting(void __user *arg)
+{
+	struct exasock_setting setting;
+	int err;
+
+	if (copy_from_user(&setting, arg, sizeof(setting)))
+		return -EFAULT;
+	err = exa_setting(&setting);
+	if (err)
+		return err;
+	return copy_to_user(arg, &setting, sizeof(setting)) ? -EFAULT : 0;
+}
+
+static long exa_ioctl_list(void __user *arg)
+{
+	struct exasock_list list;
+	int err;
+
+	if (copy_from_user(&list, arg, sizeof(list)))
+		return -EFAULT;
+	err = exa_list(&list);
+	if (err)
+		return err;
+	return copy_to_user(arg, &list, sizeof(list)) ? -EFAULT : 0;
+}
+
+static long exa_ioctl(struct file *file, unsigned int cmd, unsigned long value)
+{
+	struct exa_context *context = file->private_data;
+	void __user *arg = (void __user *)value;
+	u32 handle;
+
+	switch (cmd) {
+	case EXASOCK_IOC_SEND:
+		return exa_ioctl_send(context, arg);
+	case EXASOCK_IOC_FLUSH:
+	case EXASOCK_IOC_DETACH:
+		if (get_user(handle, (u32 __user *)arg))
+			return -EFAULT;
+		if (cmd == EXASOCK_IOC_FLUSH)
+			return exa_ioctl_flush(context, handle);
+		return exa_detach(context, handle);
+	case EXASOCK_IOC_INFO:
+		return exa_ioctl_info(arg);
+	case EXASOCK_IOC_ATTACH:
+		return exa_ioctl_attach(context, arg);
+	case EXASOCK_IOC_SETTING:
+		return exa_ioctl_setting(arg);
+	case EXASOCK_IOC_LIST:
+		return exa_ioctl_list(arg);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int exa_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct exa_context *context = file->private_data;
+	u64 offset = (u64)vma->vm_pgoff << PAGE_SHIFT, handle;
+	struct exa_sock *es;
+	int err;
+
+	handle = div64_u64_rem(offset, EXASOCK_MAP_STRIDE, &offset);
+	if (handle > U32_MAX)
+		return -EINVAL;
+	es = exa_sock_get(context, handle);
+	if (!es)
+		return -EINVAL;
+	err = exa_sock_mmap(es, vma, offset);
+	exa_sock_put(es);
+	return err;
+}
+
+static const struct file_operations exa_fops = {
+	.owner = THIS_MODULE,
+	.open = exa_open,
+	.release = exa_release,
+	.unlocked_ioctl = exa_ioctl,
+	.mmap = exa_mmap,
+};
+
+/*
+ * For everybody: what it gives is what the caller's own sockets may do anyway, and
+ * only in a namespace that somebody with the right to has given a card's device.
+ */
+static struct miscdevice exa_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "exasock",
+	.mode = 0666,
+	.fops = &exa_fops,
+};
+
+int exa_chardev_register(void)
+{
+	return misc_register(&exa_misc);
+}
+
+void exa_chardev_unregister(void)
+{
+	misc_deregister(&exa_misc);
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Destinations of a namespace: the kernel's own routes, looked up in that namespace with
+ * everything its lookup uses (rule N2), and kept while they are current. Neighbours are
+ * not kept: the kernel's table is asked for each datagram, so that a MAC address is never
+ * stale, and only one that the kernel holds confirmed is used.
+ */
+
+#include <linux/if_macvlan.h>
+#include <linux/igmp.h>
+#include <linux/inetdevice.h>
+#include <linux/jhash.h>
+#include <linux/slab.h>
+#include <net/arp.h>
+#include <net/inet_sock.h>
+#include <net/inet_dscp.h>
+#include <net/ip.h>
+#include <net/neighbour.h>
+
+#include "exasock.h"
+
+static u32 dst_index(const struct exa_dst *key)
+{
+	u32 words[6] = {
+		(__force u32)key->daddr, (__force u32)key->saddr,
+		(u32)(__force u16)key->dport << 16 | (__force u16)key->sport,
+		key->oif, key->mark, key->uid ^ (u32)key->tos << 24 ^ key->local,
+	};
+
+	return jhash2(words, ARRAY_SIZE(words), 0) % EXA_DST_SLOTS;
+}
+
+static bool dst_matches(const struct exa_dst *dst, const struct exa_dst *key)
+{
+	return dst->daddr == key->daddr && dst->saddr == key->saddr &&
+	       dst->dport == key->dport && dst->sport == key->sport &&
+	       dst->oif == key->oif && dst->mark == key->mark && dst->uid == key->uid &&
+	       dst->tos == key->tos && dst->local == key->local;
+}
+
+/* Routes, addresses, path MTU: the route knows; devices: the generation does */
+static bool dst_current(const struct exa_dst *dst, const struct exa_ns *ns)
+{
+	struct dst_entry *entry = &dst->rt->dst;
+
+	return dst->gen == READ_ONCE(ns->gen) && entry->ops->check(entry, 0);
+}
+
+static void dst_free(struct rcu_head *head)
+{
+	struct exa_dst *dst = container_of(head, struct exa_dst, rcu);
+
+	ip_rt_put(dst->rt);
+	kfree(dst);
+}
+
+static struct exa_dst *dst_make(struct exa_ns *ns, struct sock *sk, const struct exa_dst *key)
+{
+	struct exa_dst *dst = kmemdup(key, sizeof(*key), GFP_ATOMIC);
+	struct flowi4 fl4;
+
+	if (!dst)
+		return NULL;
+	dst->gen = READ_ONCE(ns->gen);
+	smp_rmb();	/* before what it stands for */
+	flowi4_init_output(&fl4, key->oif, key->mark, key->tos & INET_DSCP_MASK,
+			   key->local ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE, IPPROTO_UDP,
+			   inet_sk_flowi_flags(sk), key->daddr, key->saddr, key->dport,
+			   key->sport, make_kuid(&init_user_ns, key->uid));
+	dst->rt = ip_route_output_flow(ns->net, &fl4, sk);
+	if (IS_ERR(dst->rt)) {
+		kfree(dst);
+		return NULL;
+	}
+	dst->source = fl4.saddr;
+	dst->iface = exa_iface_of_dev(ns, dst->rt->dst.dev);
+	return dst;
+}
+
+/*
+ * Where a datagram goes, under RCU with bottom halves off. NULL: nowhere, or no memory;
+ * the kernel will say what is wrong. Its device may not be one of ours.
+ */
+struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct exa_dst *key)
+{
+	struct exa_dst __rcu **at = &ns->dst[dst_index(key)];
+	struct exa_dst *dst = rcu_dereference(*at), *old;
+
+	if (dst && dst_matches(dst, key) && dst_current(dst, ns))
+		return dst;
+	dst = dst_make(ns, sk, key);
+	if (!dst)
+		return NULL;
+	spin_lock_bh(&ns->lock);
+	old = rcu_replace_pointer(*at, dst, lockdep_is_held(&ns->lock));
+	spin_unlock_bh(&ns->lock);
+	if (old)
+		call_rcu(&old->rcu, dst_free);
+	return dst;
+}
+
+/* Is this host a member of the group on that device? Then it hears what it sends. */
+static bool member(const struct net_device *dev, __be32 group)
+{
+	const struct in_device *in_dev = __in_dev_get_rcu(dev);
+	const struct ip_mc_list *im;
+
+	if (!in_dev)
+		return false;
+	for (im = rcu_dereference(in_dev->mc_list); im; im = rcu_dereference(im->next_rcu))
+		if (im->multiaddr == group)
+			return true;
+	return IN_DEV_MFORWARD(in_dev);
+}
+
+static enum exasock_reason group_mac(const struct exa_dst *dst, const struct sock *sk, u8 *mac)
+{
+	if (dst->iface->macvlan &&
+	    ((struct macvlan_dev *)netdev_priv(dst->iface->dev))->mode == MACVLAN_MODE_BRIDGE)
+		return EXASOCK_R_LOOP;	/* its siblings hear it too */
+	if (inet_test_bit(MC_LOOP, sk) && member(dst->iface->dev, dst->daddr))
+		return EXASOCK_R_LOOP;
+	ip_eth_mc_map(dst->daddr, mac);
+	return EXASOCK_R_NONE;
+}
+
+/* A macvlan in bridge mode reaches another one on the same device without the wire */
+static bool on_this_host(struct exa_dst *dst, const u8 *mac)
+{
+	const struct exa_iface *iface = dst->iface;
+	u64 packed = ether_addr_to_u64(mac);
+	struct net_device *upper;
+	struct list_head *at;
+
+	if (!iface->macvlan ||
+	    ((struct macvlan_dev *)netdev_priv(iface->dev))->mode != MACVLAN_MODE_BRIDGE)
+		return false;
+	if (READ_ONCE(dst->mac) == packed)
+		return false;
+	netdev_for_each_upper_dev_rcu(iface->chain[1], upper, at)
+		if (ether_addr_equal(upper->dev_addr, mac))
+			return true;
+	WRITE_ONCE(dst->mac, packed);
+	return false;
+}
+
+/* The destination's MAC address, if the kernel would use it this moment without a doubt */
+enum exasock_reason exa_dst_mac(struct exa_dst *dst, struct sock *sk, u8 *mac)
+{
+	const struct rtable *rt = dst->rt;
+	struct neighbour *neighbour;
+
+	if (rt->rt_type == RTN_MULTICAST)
+		return group_mac(dst, sk, mac);
+	if (rt->rt_gw_family == AF_INET6)
+		return EXASOCK_R_NEIGHBOUR;
+	neighbour = __ipv4_neigh_lookup_noref(rt->dst.dev,
+					      (__force u32)rt_nexthop(rt, dst->daddr));
+	if (!neighbour || !(READ_ONCE(neighbour->nud_state) & NUD_CONNECTED))
+		return EXASOCK_R_NEIGHBOUR;
+	neigh_ha_snapshot(mac, neighbour, rt->dst.dev);
+	return on_this_host(dst, mac) ? EXASOCK_R_LOOP : EXASOCK_R_NONE;
+}
+
+void exa_dsts_drop(struct exa_ns *ns)
+{
+	struct exa_dst *old;
+	unsigned int i;
+
+	spin_lock_bh(&ns->lock);
+	for (i = 0; i < EXA_DST_SLOTS; i++) {
+		old = rcu_replace_pointer(ns->dst[i], NULL, lockdep_is_held(&ns->lock));
+		if (old)
+			call_rcu(&old->rcu, dst_free);
+	}
+	spin_unlock_bh(&ns->lock);
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * exasock: the structures its files share.
+ *
+ * A context (an open /dev/exasock) has attachments, one for each accelerated
+ * socket. An attachment belongs to its socket's namespace; a namespace has state
+ * only while it has attachments: its ExaNIC devices, the destinations its sockets
+ * send to, the flows they receive. Ports are what those devices stand on.
+ *
+ * Nothing here keeps a socket, a device or a namespace alive.
+ *
+ * Lock order: RTNL, exa_mutex, struct exa_sock.lock, exa_sock_lock.
+ */
+#ifndef EXASOCK_H
+#define EXASOCK_H
+
+#include <linux/etherdevice.h>
+#include <linux/hrtimer.h>
+#include <linux/if_vlan.h>
+#include <linux/kref.h>
+#include <linux/mutex.h>
+#include <linux/netdevice.h>
+#include <linux/rcupdate.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+#include <net/route.h>
+#include <net/sock.h>
+
+#include "../exanic/compat.h"
+#include "../include/exanic_kernel.h"
+#include "../include/exasock_abi.h"
+
+/* Devices between a namespace's device and the card, itself and the port included */
+#define EXA_CHAIN		3
+#define EXA_DST_SLOTS		1024
+#define EXA_FLOW_SLOTS		256
+#define EXA_TXQS		4
+
+/* Bytes before the payload: Ethernet, VLAN tag, IPv4, UDP */
+#define EXA_HEADERS		(VLAN_ETH_HLEN + 20 + 8)
+
+struct exa_txq;
+
+/* A port of a card that some namespace's device stands on */
+struct exa_port {
+	struct net_device *dev;
+	struct list_head list;
+	unsigned int users;		/* under exa_mutex */
+	struct exa_txq __rcu *txq[EXA_TXQS];
+	struct rcu_head rcu;
+};
+
+/*
+ * A device of a namespace with attachments: the port itself, a VLAN or a macvlan.
+ * Found by what frames carry: port, VLAN tag, destination address (rule N3).
+ */
+struct exa_iface {
+	struct hlist_node node;		/* by port, tag and address */
+	struct hlist_node group;	/* by port and tag: takes multicast */
+	struct list_head list;		/* in its namespace */
+	struct exa_ns *ns;
+	struct exa_port *port;
+	struct net_device *dev;
+	struct net_device *chain[EXA_CHAIN];	/* dev first, the port last */
+	unsigned int depth;
+	int ifindex;
+	u16 vid;			/* 0: untagged */
+	u8 mac[ETH_ALEN];
+	bool macvlan;
+	bool up;			/* cleared before it goes */
+	struct rcu_head rcu;
+};
+
+/* State of a namespace while it has attachments */
+struct exa_ns {
+	struct list_head list;		/* exa_namespaces, under exa_mutex */
+	struct net *net;
+	u64 cookie;
+	unsigned int users;		/* attachments */
+	unsigned int gen;		/* of its devices: grows when one comes or goes */
+	bool bypass;			/* EXASOCK_SET_BYPASS_FILTERS */
+	struct list_head ifaces;
+	spinlock_t lock;		/* replacing what follows */
+	struct exa_dst __rcu *dst[EXA_DST_SLOTS];
+	struct exa_flow __rcu *flow[EXA_FLOW_SLOTS];
+	struct rcu_head rcu;
+};
+
+/* Of every namespace, with attachments or without */
+struct exa_pernet {
+	struct exa_ns *ns;		/* under exa_mutex */
+	bool bypass;
+};
+
+/* Received datagram, as far as it has been looked at */
+struct exa_packet {
+	const struct exanic_rx_frame *frame;
+	u32 bytes;			/* of the frame, without FCS */
+	u32 network;			/* offset of the IP header */
+	u32 payload;			/* offset and */
+	u32 length;			/* length of the payload */
+	u16 vid;
+	bool multicast;
+	u8 ttl;
+	u8 tos;
+	__be32 saddr;
+	__be32 daddr;
+	__be16 sport;
+	__be16 dport;
+	__sum16 check;
+	u8 dmac[ETH_ALEN];
+};
+
+struct exa_context {
+	struct mutex lock;		/* attach and detach of this context */
+	struct xarray socks;		/* by handle */
+	struct pid *pid;
+	char comm[TASK_COMM_LEN];
+};
+
+/* What only we need to know of a held datagram */
+struct exa_held {
+	struct net_device *port;	/* it came by; not referenced: see iface.c */
+	u64 since;			/* ktime, ns */
+};
+
+/* An attachment */
+struct exa_sock {
+	struct kref ref;
+	struct exa_context *context;
+	struct exa_ns *ns;
+	struct hlist_node node;		/* exa_socks, by sk */
+	struct list_head list;		/* exa_all, under exa_mutex */
+	u32 handle;
+
+	spinlock_t lock;		/* all that follows */
+	struct sock *sk;		/* NULL: the socket is gone */
+	u32 head;			/* number that comes next */
+	u32 oldest;			/* first one that may still be held */
+	unsigned long grace;		/* of RCU, when it was attached */
+	bool settled;			/* that is over */
+	struct exa_held *held;		/* by slot */
+	struct hrtimer timer;
+	struct exasock_control *control;	/* scribbled over by the process */
+	struct exasock_ring *ring;		/* written by us only */
+	struct page *control_page;
+	struct page **pages;
+	unsigned int nr_pages;
+	struct rcu_work free;
+};
+
+/* main.c */
+extern struct mutex exa_mutex;
+extern struct list_head exa_namespaces;
+extern unsigned int exa_slots;
+extern unsigned int exa_max_sockets;
+u64 exa_hold_ns(void);
+bool exa_fresh(u64 heartbeat);
+
+/* chardev.c */
+int exa_chardev_register(void);
+void exa_chardev_unregister(void);
+
+/* ns.c */
+int exa_pernet_register(void);
+void exa_pernet_unregister(void);
+struct exa_pernet *exa_pernet(const struct net *net);
+struct exa_ns *exa_ns_get(struct net *net);
+void exa_ns_put(struct exa_ns *ns);
+int exa_setting(struct exasock_setting *setting);
+
+/* iface.c */
+int exa_iface_register(void);
+void exa_iface_unregister(void);
+void exa_ifaces_scan(struct exa_ns *ns);
+void exa_ifaces_drop(struct exa_ns *ns);
+struct exa_iface *exa_iface_of_frame(const struct net_device *port, u16 vid, const u8 *mac,
+				     bool multicast);
+struct exa_iface *exa_iface_of_dev(struct exa_ns *ns, const struct net_device *dev);
+
+/* memory.c */
+struct exa_sock *exa_sock_alloc(void);
+void exa_sock_free(struct exa_sock *es);
+int exa_sock_mmap(struct exa_sock *es, struct vm_area_struct *vma, u64 offset);
+struct exasock_slot *exa_slot(const struct exa_sock *es, u32 number);
+
+/* sock.c */
+int exa_socks_setup(void);
+void exa_socks_teardown(void);
+struct exa_sock *exa_sock_find(const struct sock *sk);
+struct exa_sock *exa_sock_get(struct exa_context *context, u32 handle);
+void exa_sock_put(struct exa_sock *es);
+int exa_attach(struct exa_context *context, struct exasock_attach *attach);
+int exa_detach(struct exa_context *context, u32 handle);
+void exa_detach_all(struct exa_context *context);
+void exa_flush_all(void);
+int exa_list(struct exasock_list *list);
+
+/* hold.c */
+void exa_hold_start(struct exa_sock *es);
+enum exasock_reason exa_hold(struct exa_sock *es, const struct exa_iface *iface,
+			     const struct exa_packet *packet, u16 cmsg, __be32 spec_dst);
+bool exa_pass(struct exa_sock *es, const struct exanic_rx_frame *frame,
+	      enum exasock_reason reason);
+void exa_flush(struct exa_sock *es, enum exasock_reason reason);
+
+/* receive.c */
+int exa_receive_start(void);
+void exa_receive_stop(void);
+
+/* packet.c */
+enum exa_parse {
+	EXA_PARSE_GOOD,
+	EXA_PARSE_OTHER,	/* no UDP over IPv4 */
+	EXA_PARSE_ODD,		/* it is, but the kernel should judge it; addresses are set */
+};
+
+enum exa_parse exa_parse(const struct exanic_rx_frame *frame, struct exa_packet *packet);
+void exa_copy_frame(const struct exanic_rx_frame *frame, u8 *to, u32 length);
+
+/* lookup.c */
+struct sock *exa_lookup(struct net *net, const struct exa_packet *packet, int ifindex,
+			bool *shared);
+enum exasock_reason exa_rx_options(struct sock *sk, const struct exa_packet *packet, u16 *cmsg);
+
+/* flow.c */
+bool exa_flow_local(struct exa_ns *ns, const struct exa_iface *iface,
+		    const struct exa_packet *packet, __be32 *spec_dst);
+void exa_flows_drop(struct exa_ns *ns);
+
+/* obstacle.c */
+enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface,
+				    struct sock *sk);
+enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface,
+				    struct sock *sk);
+
+/* dst.c */
+struct exa_dst {
+	__be32 daddr;			/* key */
+	__be32 saddr;
+	__be16 dport;
+	__be16 sport;
+	int oif;
+	u32 mark;
+	u32 uid;
+	u8 tos;
+	bool local;			/* SO_DONTROUTE */
+
+	unsigned int gen;		/* of the namespace's devices */
+	struct rtable *rt;
+	__be32 source;			/* what the route chose */
+	struct exa_iface *iface;	/* valid while gen is */
+	u64 mac;			/* last one seen not to be a macvlan's on this host */
+	struct rcu_head rcu;
+};
+
+struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct exa_dst *key);
+enum exasock_reason exa_dst_mac(struct exa_dst *dst, struct sock *sk, u8 *mac);
+void exa_dsts_drop(struct exa_ns *ns);
+
+/* send.c */
+long exa_send(struct exa_context *context, const struct exasock_send *send);
+
+/* txq.c */
+void exa_txqs_alloc(struct exa_port *port);
+void exa_txqs_free(struct exa_port *port);
+enum exasock_reason exa_txq_send(struct exa_port *port, u8 *image, u32 bytes);
+
+#endif /* EXASOCK_H */

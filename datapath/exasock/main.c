@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * exasock: UDP sockets that overtake the kernel's stack on ExaNIC ports, in any
+ * number of network namespaces. See DESIGN.md beside this file.
+ */
+
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <asm/tsc.h>
+
+#include "exasock.h"
+
+/* Attachments, namespaces and devices come and go under this */
+DEFINE_MUTEX(exa_mutex);
+
+static unsigned int hold_us = 100;
+module_param(hold_us, uint, 0644);
+MODULE_PARM_DESC(hold_us, "how long a datagram waits for its process before the stack gets it, us");
+
+static unsigned int fresh_us = 100;
+module_param(fresh_us, uint, 0644);
+MODULE_PARM_DESC(fresh_us, "how long after its last look a process counts as looking, us");
+
+unsigned int exa_slots = 64;
+module_param_named(slots, exa_slots, uint, 0444);
+MODULE_PARM_DESC(slots, "datagrams that can be held for a socket, a power of two, 8 to 512");
+
+unsigned int exa_max_sockets = 4096;
+module_param_named(max_sockets, exa_max_sockets, uint, 0644);
+MODULE_PARM_DESC(max_sockets, "accelerated sockets at a time, on the whole machine");
+
+/* Bounded whatever the parameter says: a held datagram is a delayed one */
+u64 exa_hold_ns(void)
+{
+	return min(READ_ONCE(hold_us), 100U * USEC_PER_MSEC) * NSEC_PER_USEC;
+}
+
+/* Has the process looked just now? @heartbeat is whatever it likes: the future is not fresh. */
+bool exa_fresh(u64 heartbeat)
+{
+	u64 cycles = div_u64((u64)READ_ONCE(fresh_us) * tsc_khz, USEC_PER_MSEC);
+
+	return heartbeat && get_cycles() - heartbeat <= cycles;
+}
+
+static int __init exa_init(void)
+{
+	int err;
+
+	exa_slots = clamp_t(unsigned int, rounddown_pow_of_two(max(exa_slots, 8U)), 8,
+			    EXASOCK_SLOTS_MAX);
+	err = exa_socks_setup();
+	if (err)
+		return err;
+	err = exa_pernet_register();
+	if (err)
+		goto err_socks;
+	err = exa_iface_register();
+	if (err)
+		goto err_pernet;
+	err = exa_chardev_register();
+	if (err)
+		goto err_iface;
+	return 0;
+
+err_iface:
+	exa_iface_unregister();
+err_pernet:
+	exa_pernet_unregister();
+err_socks:
+	exa_socks_teardown();
+	return err;
+}
+
+/* No context is open any more, so there is no attachment and no namespace state */
+static void __exit exa_exit(void)
+{
+	exa_chardev_unregister();
+	exa_iface_unregister();
+	exa_pernet_unregister();
+	exa_socks_teardown();
+}
+
+module_init(exa_init);
+module_exit(exa_exit);
+
+MODULE_AUTHOR("exalab");
+MODULE_DESCRIPTION("Sockets past the stack on ExaNIC ports, in every network namespace");
+MODULE_LICENSE("GPL");
+MODULE_VERSION("1.0.0");

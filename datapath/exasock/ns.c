@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * State of network namespaces: made when the first socket of one is attached, gone
+ * with the last (rules N5, N7, N12). It holds no reference to its namespace: its
+ * attachments' sockets do.
+ */
+
+#include <linux/rtnetlink.h>
+#include <linux/slab.h>
+#include <net/net_namespace.h>
+#include <net/netns/generic.h>
+
+#include "exasock.h"
+
+static unsigned int exa_net_id;
+LIST_HEAD(exa_namespaces);	/* with state, under exa_mutex */
+
+struct exa_pernet *exa_pernet(const struct net *net)
+{
+	return net_generic(net, exa_net_id);
+}
+
+static struct exa_ns *exa_ns_create(struct net *net)
+{
+	struct exa_ns *ns = kvzalloc(sizeof(*ns), GFP_KERNEL_ACCOUNT);
+
+	if (!ns)
+		return ERR_PTR(-ENOMEM);
+	ns->net = net;
+	ns->cookie = net->net_cookie;
+	ns->bypass = READ_ONCE(exa_pernet(net)->bypass);
+	INIT_LIST_HEAD(&ns->ifaces);
+	spin_lock_init(&ns->lock);
+	exa_ifaces_scan(ns);
+	return ns;
+}
+
+/* After a grace period: who was in it when it was left may have added something since */
+static void exa_ns_free(struct rcu_head *head)
+{
+	struct exa_ns *ns = container_of(head, struct exa_ns, rcu);
+
+	exa_dsts_drop(ns);
+	exa_flows_drop(ns);
+	kvfree(ns);
+}
+
+/* -EPERM: nobody has given this namespace a card. Under RTNL and exa_mutex. */
+static struct exa_ns *exa_ns_first(struct net *net)
+{
+	struct exa_pernet *pernet = exa_pernet(net);
+	struct exa_ns *ns = exa_ns_create(net);
+	int err = 0;
+
+	if (IS_ERR(ns))
+		return ns;
+	if (list_empty(&ns->ifaces))
+		err = -EPERM;
+	else if (list_empty(&exa_namespaces))
+		err = exa_receive_start();
+	if (err) {
+		exa_ifaces_drop(ns);
+		call_rcu(&ns->rcu, exa_ns_free);	/* a reader may have found a device */
+		return ERR_PTR(err);
+	}
+	list_add(&ns->list, &exa_namespaces);
+	pernet->ns = ns;
+	return ns;
+}
+
+/* State for one more attachment. May sleep. The caller holds a reference to @net. */
+struct exa_ns *exa_ns_get(struct net *net)
+{
+	struct exa_pernet *pernet = exa_pernet(net);
+	struct exa_ns *ns;
+
+	mutex_lock(&exa_mutex);
+	ns = pernet->ns;
+	if (ns)
+		ns->users++;
+	mutex_unlock(&exa_mutex);
+	if (ns)
+		return ns;
+
+	rtnl_lock();
+	mutex_lock(&exa_mutex);
+	ns = pernet->ns ?: exa_ns_first(net);
+	if (!IS_ERR(ns))
+		ns->users++;
+	mutex_unlock(&exa_mutex);
+	rtnl_unlock();
+	return ns;
+}
+
+/* Nobody finds it any more */
+static void exa_ns_leave(struct exa_ns *ns)
+{
+	exa_pernet(ns->net)->ns = NULL;
+	ns->net = NULL;
+	list_del(&ns->list);
+	if (list_empty(&exa_namespaces))
+		exa_receive_stop();
+	exa_ifaces_drop(ns);
+	exa_dsts_drop(ns);
+	exa_flows_drop(ns);
+}
+
+/* Under exa_mutex */
+void exa_ns_put(struct exa_ns *ns)
+{
+	lockdep_assert_held(&exa_mutex);
+	if (--ns->users)
+		return;
+	if (ns->net)
+		exa_ns_leave(ns);
+	call_rcu(&ns->rcu, exa_ns_free);
+}
+
+/* The namespace ends: its sockets are gone, though their attachments may not know it yet */
+static void __net_exit exa_pernet_exit(struct net *net)
+{
+	mutex_lock(&exa_mutex);
+	if (exa_pernet(net)->ns)
+		exa_ns_leave(exa_pernet(net)->ns);
+	mutex_unlock(&exa_mutex);
+}
+
+int exa_setting(struct exasock_setting *setting)
+{
+	struct net *net = current->nsproxy->net_ns;
+	struct exa_pernet *pernet = exa_pernet(net);
+
+	if (setting->name != EXASOCK_SET_BYPASS_FILTERS)
+		return -EINVAL;
+	if (!setting->write) {
+		setting->value = READ_ONCE(pernet->bypass);
+		return 0;
+	}
+	if (setting->write != 1 || setting->value > 1)
+		return -EINVAL;
+	if (!ns_capable(net->user_ns, CAP_NET_ADMIN))
+		return -EPERM;
+	mutex_lock(&exa_mutex);
+	WRITE_ONCE(pernet->bypass, setting->value);
+	if (pernet->ns)
+		WRITE_ONCE(pernet->ns->bypass, setting->value);
+	mutex_unlock(&exa_mutex);
+	return 0;
+}
+
+static struct pernet_operations exa_pernet_ops = {
+	.exit = exa_pernet_exit,
+	.id = &exa_net_id,
+	.size = sizeof(struct exa_pernet),
+};
+
+int exa_pernet_register(void)
+{
+	return register_pernet_subsys(&exa_pernet_ops);
+}
+
+void exa_pernet_unregister(void)
+{
+	unregister_pernet_subsys(&exa_pernet_ops);
+	rcu_barrier();	/* exa_ns_free() is ours */
+}

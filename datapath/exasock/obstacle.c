@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What stands in the way of overtaking: everything that would see, change, delay or drop
+ * the datagram if it went through the stack. Looked at for each datagram, for most of it
+ * comes and goes without news; in the usual case each is one load that finds nothing.
+ *
+ * A namespace's administrator may give up its hooks (EXASOCK_SET_BYPASS_FILTERS), those
+ * of its own devices only: a port that stands in another namespace has another's.
+ */
+
+#include <linux/bpf-cgroup.h>
+#include <linux/if_macvlan.h>
+#include <linux/kallsyms.h>
+#include <linux/netfilter.h>
+#include <net/hotdata.h>
+#include <net/net_namespace.h>
+#include <net/pkt_sched.h>
+#include <net/sch_generic.h>
+#include <net/xfrm.h>
+
+#include "exasock.h"
+
+static bool bypassed(const struct exa_ns *ns, const struct net_device *dev)
+{
+	return READ_ONCE(ns->bypass) && net_eq(dev_net(dev), ns->net);
+}
+
+/* Packet sockets on every device of these namespaces */
+static bool tapped(const struct net *net, const struct net *port)
+{
+	const struct packet_type *type;
+
+	list_for_each_entry_rcu(type, &net_hotdata.ptype_all, list)
+		if (!type->af_packet_net || type->af_packet_net == net ||
+		    type->af_packet_net == port)
+			return true;
+	return false;
+}
+
+static bool xfrm_policies(const struct net *net, const struct sock *sk, int dir)
+{
+#ifdef CONFIG_XFRM
+	return net->xfrm.policy_count[dir] || net->xfrm.policy_count[XFRM_POLICY_MAX + dir] ||
+	       net->xfrm.policy_default[dir] == XFRM_USERPOLICY_BLOCK ||
+	       rcu_access_pointer(sk->sk_policy[dir]);
+#else
+	return false;
+#endif
+}
+
+static bool cgroup_programs(struct sock *sk, enum cgroup_bpf_attach_type type)
+{
+#ifdef CONFIG_CGROUP_BPF
+	return cgroup_bpf_enabled(type) && cgroup_bpf_sock_enabled(sk, type);
+#else
+	return false;
+#endif
+}
+
+#ifdef CONFIG_NETFILTER
+/*
+ * AppArmor puts a hook into every namespace, which accepts all that carries no security
+ * mark; marks are made by rules, and those are hooks of their own. It is known by its
+ * name, which is looked up when a function is seen that is not the last one seen.
+ */
+static bool harmless(nf_hookfn *hook)
+{
+	static nf_hookfn *accepts, *other;
+	char name[KSYM_SYMBOL_LEN];
+
+	if (READ_ONCE(accepts) == hook)
+		return true;
+	if (READ_ONCE(other) == hook)
+		return false;
+	snprintf(name, sizeof(name), "%ps", hook);
+	if (strcmp(name, "apparmor_ip_postroute")) {
+		WRITE_ONCE(other, hook);
+		return false;
+	}
+	WRITE_ONCE(accepts, hook);
+	return true;
+}
+
+static bool hooked(const struct net *net, unsigned int number)
+{
+	const struct nf_hook_entries *entries = rcu_dereference(net->nf.hooks_ipv4[number]);
+	unsigned int i;
+
+	for (i = 0; entries && i < entries->num_hook_entries; i++)
+		if (!harmless(entries->hooks[i].hook))
+			return true;
+	return false;
+}
+#endif
+
+static bool netfilter(const struct net *net, unsigned int first, unsigned int second)
+{
+#ifdef CONFIG_NETFILTER
+	return hooked(net, first) || hooked(net, second);
+#else
+	return false;
+#endif
+}
+
+static bool ingress_hooks(const struct net_device *dev)
+{
+	bool found = rcu_access_pointer(dev->xdp_prog);
+
+#ifdef CONFIG_NET_XGRESS
+	if (rcu_access_pointer(dev->tcx_ingress))
+		found = true;
+#endif
+#ifdef CONFIG_NETFILTER_INGRESS
+	if (rcu_access_pointer(dev->nf_hooks_ingress))
+		found = true;
+#endif
+	return found;
+}
+
+static bool egress_hooks(const struct net_device *dev)
+{
+	const struct Qdisc *qdisc = rcu_dereference(netdev_get_tx_queue(dev, 0)->qdisc);
+	/* what may be skipped while it is empty only keeps order */
+	bool found = qdisc->enqueue && !(qdisc->flags & TCQ_F_CAN_BYPASS);
+
+#ifdef CONFIG_NET_XGRESS
+	if (rcu_access_pointer(dev->tcx_egress))
+		found = true;
+#endif
+#ifdef CONFIG_NETFILTER_EGRESS
+	if (rcu_access_pointer(dev->nf_hooks_egress))
+		found = true;
+#endif
+	return found;
+}
+
+/* Bridge, bond, VRF and the like; and macvlans above, one of which may want the frame */
+static bool stacked(const struct exa_iface *iface, unsigned int i)
+{
+	const struct net_device *dev = iface->chain[i];
+
+	if (netif_is_l3_slave(dev))
+		return true;
+	if (!rcu_access_pointer(dev->rx_handler))
+		return false;
+	if (!i)
+		return true;
+	/* a tagged frame goes to the VLAN above, before any handler of the device below */
+	return netif_is_macvlan(iface->chain[i - 1]) && !netif_is_macvlan_port(dev);
+}
+
+enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface,
+				    struct sock *sk)
+{
+	const struct net *net = ns->net;
+	unsigned int i;
+
+	for (i = 0; i < iface->depth; i++) {
+		const struct net_device *dev = iface->chain[i];
+
+		if (stacked(iface, i))
+			return EXASOCK_R_STACKED;
+		if (!list_empty(&dev->ptype_all) || !list_empty(&dev->ptype_specific))
+			return EXASOCK_R_TAP;
+		if (ingress_hooks(dev) && !bypassed(ns, dev))
+			return EXASOCK_R_FILTER;
+	}
+	if (!list_empty(&net_hotdata.ptype_all) && tapped(net, dev_net(iface->port->dev)))
+		return EXASOCK_R_TAP;
+	if (netfilter(net, NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN) && !READ_ONCE(ns->bypass))
+		return EXASOCK_R_FILTER;
+	if (rcu_access_pointer(sk->sk_filter) || xfrm_policies(net, sk, XFRM_POLICY_IN) ||
+	    cgroup_programs(sk, CGROUP_INET_INGRESS))
+		return EXASOCK_R_FILTER;
+	return EXASOCK_R_NONE;
+}
+
+enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface,
+				    struct sock *sk)
+{
+	const struct net *net = ns->net;
+	unsigned int i;
+
+	for (i = 0; i < iface->depth; i++) {
+		const struct net_device *dev = iface->chain[i];
+
+		if (!netif_running(dev) || !netif_carrier_ok(dev))
+			return EXASOCK_R_DEVICE;
+		if (!list_empty(&dev->ptype_all))
+			return EXASOCK_R_TAP;
+		if (egress_hooks(dev) && !bypassed(ns, dev))
+			return EXASOCK_R_FILTER;
+		if (is_vlan_dev(dev) && vlan_dev_priv(dev)->nr_egress_mappings &&
+		    READ_ONCE(sk->sk_priority))
+			return EXASOCK_R_OPTION;
+	}
+	if (!list_empty(&net_hotdata.ptype_all) && tapped(net, dev_net(iface->port->dev)))
+		return EXASOCK_R_TAP;
+	if (netfilter(net, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING) && !READ_ONCE(ns->bypass))
+		return EXASOCK_R_FILTER;
+	if (xfrm_policies(net, sk, XFRM_POLICY_OUT) || cgroup_programs(sk, CGROUP_INET_EGRESS) ||
+	    cgroup_programs(sk, CGROUP_UDP4_SENDMSG))
+		return EXASOCK_R_FILTER;
+	return EXASOCK_R_NONE;
+}

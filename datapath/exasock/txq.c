@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Transmit memory of a port for all its accelerated sockets: a few buffers, picked by
+ * processor, each with a feedback slot (hardware reference, section 8). The frames are
+ * made by the kernel, so a process needs no buffer and no slot of its own, and none can
+ * run out of them.
+ */
+
+#include <linux/io.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+
+#include "exasock.h"
+
+#define TXQ_SIZE	16384U
+#define TXQ_SIZE_LEAST	4096U
+#define TXQ_COMMAND	512U		/* bytes of buffer for each command under way (8.1) */
+#define TXQ_LOOKS	200		/* at the feedback, before a full buffer is given up */
+
+struct exa_txq {
+	spinlock_t lock;		/* all of it */
+	struct exanic_txbuf *buf;
+	u32 put;			/* next chunk goes here */
+	u32 used;
+	u16 queue_len;			/* at most queue_len - 1 commands are under way */
+	u16 head;
+	u16 tail;
+	u16 sent;			/* id of the last command */
+	u16 done;			/* and of the last one confirmed */
+	u32 space[];			/* of each command, the gap at the end included */
+};
+
+static struct exa_txq *txq_create(struct net_device *dev)
+{
+	struct exanic_txbuf *buf;
+	struct exa_txq *q;
+	u32 size;
+
+	for (size = TXQ_SIZE; size >= TXQ_SIZE_LEAST; size /= 2) {
+		buf = exanic_txbuf_alloc(dev, size);
+		if (!IS_ERR(buf))
+			break;
+	}
+	if (IS_ERR(buf))
+		return NULL;
+	q = kzalloc(struct_size(q, space, size / TXQ_COMMAND), GFP_KERNEL);
+	if (!q) {
+		exanic_txbuf_free(buf);
+		return NULL;
+	}
+	spin_lock_init(&q->lock);
+	q->buf = buf;
+	q->queue_len = size / TXQ_COMMAND;
+	return q;
+}
+
+/* As many as there is memory for; none: sockets of this port send through the kernel */
+void exa_txqs_alloc(struct exa_port *port)
+{
+	unsigned int i, wanted = min_t(unsigned int, EXA_TXQS, num_possible_cpus());
+
+	lockdep_assert_held(&exa_mutex);
+	for (i = 0; i < wanted; i++) {
+		if (rcu_access_pointer(port->txq[i]))
+			continue;
+		rcu_assign_pointer(port->txq[i], txq_create(port->dev));
+		if (!rcu_access_pointer(port->txq[i]))
+			break;
+	}
+}
+
+/* Before the net device is gone (exanic_kernel.h) */
+void exa_txqs_free(struct exa_port *port)
+{
+	struct exa_txq *old[EXA_TXQS];
+	bool found = false;
+	unsigned int i;
+
+	lockdep_assert_held(&exa_mutex);
+	for (i = 0; i < EXA_TXQS; i++) {
+		old[i] = rcu_replace_pointer(port->txq[i], NULL, true);
+		if (old[i])
+			found = true;
+	}
+	if (!found)
+		return;
+	synchronize_net();
+	for (i = 0; i < EXA_TXQS; i++) {
+		if (!old[i])
+			continue;
+		exanic_txbuf_free(old[i]->buf);
+		kfree(old[i]);
+	}
+}
+
+static u16 txq_next(const struct exa_txq *q, u16 index)
+{
+	return index + 1 == q->queue_len ? 0 : index + 1;
+}
+
+/* An id that was never sent says that the card lost its mind: go on as if all were done */
+static void txq_reclaim(struct exa_txq *q)
+{
+	u16 finished = le16_to_cpu(READ_ONCE(*q->buf->feedback)) - q->done;
+	u16 outstanding = q->sent - q->done;
+
+	if (finished > outstanding)
+		finished = outstanding;
+	q->done += finished;
+	while (finished--) {
+		q->used -= q->space[q->tail];
+		q->tail = txq_next(q, q->tail);
+	}
+}
+
+static bool txq_room(const struct exa_txq *q, u32 space)
+{
+	u32 gap = q->put + space > q->buf->size ? q->buf->size - q->put : 0;
+
+	return (u16)(q->sent - q->done) + 1 < q->queue_len &&
+	       q->used + gap + space <= q->buf->size;
+}
+
+/* The chunk in @image: @bytes with its header, which is filled in here */
+static enum exasock_reason txq_put(struct exa_txq *q, u8 *image, u32 bytes)
+{
+	u32 space = ALIGN(bytes, 64), gap = 0, at;
+	unsigned int looks;
+	__le64 header;
+
+	if (space > q->buf->size / 2)
+		return EXASOCK_R_SIZE;
+	txq_reclaim(q);
+	for (looks = 0; !txq_room(q, space); looks++) {
+		if (looks == TXQ_LOOKS)
+			return EXASOCK_R_BUSY;
+		cpu_relax();
+		txq_reclaim(q);
+	}
+	if (q->put + space > q->buf->size) {	/* a chunk never wraps (8.2) */
+		gap = q->buf->size - q->put;
+		q->put = 0;
+	}
+	at = q->put;
+
+	header = cpu_to_le64((u64)(u16)(q->sent + 1) | (u64)q->buf->slot << 16 |
+			     (u64)(bytes - EXANIC_TX_CHUNK_HEADER) << 32 |
+			     (u64)EXANIC_TX_TYPE_RAW << 48);
+	memcpy(image, &header, sizeof(header));
+	memset(image + EXANIC_TX_CHUNK_HEADER, 0, EXANIC_TX_CHUNK_PADDING);
+	__iowrite64_copy(q->buf->mem + at, image, DIV_ROUND_UP(bytes, 8));
+	if (exanic_txbuf_send(q->buf, at))
+		return EXASOCK_R_DEVICE;
+
+	q->sent++;
+	q->put += space;
+	q->used += gap + space;
+	q->space[q->head] = gap + space;
+	q->head = txq_next(q, q->head);
+	return EXASOCK_R_NONE;
+}
+
+/*
+ * Send the frame that begins EXA_CHUNK bytes into @image, now; @bytes count from
+ * @image, which has room for another 7. Under RCU with bottom halves off.
+ */
+enum exasock_reason exa_txq_send(struct exa_port *port, u8 *image, u32 bytes)
+{
+	unsigned int first = smp_processor_id() % EXA_TXQS, i;
+	enum exasock_reason reason;
+	struct exa_txq *q = NULL;
+
+	for (i = 0; i < EXA_TXQS && !q; i++)
+		q = rcu_dereference(port->txq[(first + i) % EXA_TXQS]);
+	if (!q)
+		return EXASOCK_R_MEMORY;
+	spin_lock(&q->lock);
+	reason = txq_put(q, image, bytes);
+	spin_unlock(&q->lock);
+	return reason;
+}
