@@ -37,6 +37,15 @@ static void rx_count(struct exanic_rx *rx, u64_stats_t *counter)
 	u64_stats_update_end(&rx->stats.sync);
 }
 
+/* For the stack or for the hook's client: received all the same */
+static void rx_received(struct exanic_rx *rx, u32 bytes)
+{
+	u64_stats_update_begin(&rx->stats.sync);
+	u64_stats_inc(&rx->stats.packets);
+	u64_stats_add(&rx->stats.bytes, bytes);
+	u64_stats_update_end(&rx->stats.sync);
+}
+
 /* Is there anything to do: a new chunk, or the card has overtaken us */
 bool exanic_rx_pending(const struct exanic_rx *rx)
 {
@@ -222,6 +231,7 @@ static bool rx_frame(struct exanic_port *port, u64 meta)
 
 	if (static_branch_unlikely(&exanic_hook_key) && status == EXANIC_RX_STATUS_GOOD &&
 	    exanic_hook_receive(&frame)) {
+		rx_received(rx, bytes);
 		rx_count(rx, &rx->stats.consumed);
 		return true;
 	}
@@ -235,10 +245,7 @@ static bool rx_frame(struct exanic_port *port, u64 meta)
 		kfree_skb(skb);
 		return false;
 	}
-	u64_stats_update_begin(&rx->stats.sync);
-	u64_stats_inc(&rx->stats.packets);
-	u64_stats_add(&rx->stats.bytes, bytes);
-	u64_stats_update_end(&rx->stats.sync);
+	rx_received(rx, bytes);
 	skb_record_rx_queue(skb, 0);
 	napi_gro_receive(&port->napi, skb);
 	return true;

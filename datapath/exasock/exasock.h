@@ -75,9 +75,11 @@ struct exa_iface {
 /* State of a namespace while it has attachments */
 struct exa_ns {
 	struct list_head list;		/* exa_namespaces, under exa_mutex */
-	struct net *net;
+	struct net *net;		/* not referenced: who gets here by a socket has it */
 	u64 cookie;
-	unsigned int users;		/* attachments */
+	refcount_t refs;		/* to this memory */
+	unsigned int users;		/* attachments, under exa_mutex */
+	bool left;			/* no more devices, no more users */
 	unsigned int gen;		/* of its devices: grows when one comes or goes */
 	bool bypass;			/* EXASOCK_SET_BYPASS_FILTERS */
 	struct list_head ifaces;
@@ -168,6 +170,7 @@ void exa_pernet_unregister(void);
 struct exa_pernet *exa_pernet(const struct net *net);
 struct exa_ns *exa_ns_get(struct net *net);
 void exa_ns_put(struct exa_ns *ns);
+void exa_ns_forget(struct exa_ns *ns);
 int exa_setting(struct exasock_setting *setting);
 
 /* iface.c */

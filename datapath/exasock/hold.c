@@ -106,6 +106,8 @@ static enum hrtimer_restart hold_timer(struct hrtimer *timer)
 	u32 number;
 
 	spin_lock_bh(&es->lock);
+	if (hrtimer_is_queued(timer))	/* started again while this waited for the lock */
+		goto unlock;
 	for (number = es->oldest; number != es->head; number = number_next(number))
 		if (READ_ONCE(*claim_of(es, number)) ==
 		    EXASOCK_CLAIM(number, EXASOCK_STATE_HELD))
@@ -121,6 +123,7 @@ static enum hrtimer_restart hold_timer(struct hrtimer *timer)
 			take_all(es, EXASOCK_R_TIMEOUT);
 		}
 	}
+unlock:
 	spin_unlock_bh(&es->lock);
 	return restart;
 }

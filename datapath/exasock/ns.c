@@ -28,6 +28,7 @@ static struct exa_ns *exa_ns_create(struct net *net)
 		return ERR_PTR(-ENOMEM);
 	ns->net = net;
 	ns->cookie = net->net_cookie;
+	refcount_set(&ns->refs, 1);
 	ns->bypass = READ_ONCE(exa_pernet(net)->bypass);
 	INIT_LIST_HEAD(&ns->ifaces);
 	spin_lock_init(&ns->lock);
@@ -45,6 +46,13 @@ static void exa_ns_free(struct rcu_head *head)
 	kvfree(ns);
 }
 
+/* One reference to its memory less */
+void exa_ns_forget(struct exa_ns *ns)
+{
+	if (refcount_dec_and_test(&ns->refs))
+		call_rcu(&ns->rcu, exa_ns_free);
+}
+
 /* -EPERM: nobody has given this namespace a card. Under RTNL and exa_mutex. */
 static struct exa_ns *exa_ns_first(struct net *net)
 {
@@ -60,7 +68,7 @@ static struct exa_ns *exa_ns_first(struct net *net)
 		err = exa_receive_start();
 	if (err) {
 		exa_ifaces_drop(ns);
-		call_rcu(&ns->rcu, exa_ns_free);	/* a reader may have found a device */
+		exa_ns_forget(ns);
 		return ERR_PTR(err);
 	}
 	list_add(&ns->list, &exa_namespaces);
@@ -96,24 +104,24 @@ struct exa_ns *exa_ns_get(struct net *net)
 static void exa_ns_leave(struct exa_ns *ns)
 {
 	exa_pernet(ns->net)->ns = NULL;
-	ns->net = NULL;
+	WRITE_ONCE(ns->left, true);
 	list_del(&ns->list);
 	if (list_empty(&exa_namespaces))
 		exa_receive_stop();
 	exa_ifaces_drop(ns);
 	exa_dsts_drop(ns);
 	exa_flows_drop(ns);
+	exa_ns_forget(ns);
 }
 
-/* Under exa_mutex */
+/* One attachment less. Under exa_mutex. */
 void exa_ns_put(struct exa_ns *ns)
 {
 	lockdep_assert_held(&exa_mutex);
 	if (--ns->users)
 		return;
-	if (ns->net)
+	if (!ns->left)
 		exa_ns_leave(ns);
-	call_rcu(&ns->rcu, exa_ns_free);
 }
 
 /* The namespace ends: its sockets are gone, though their attachments may not know it yet */

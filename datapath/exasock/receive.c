@@ -34,7 +34,6 @@ static bool receive(const struct exanic_rx_frame *frame)
 	struct exa_sock *es;
 	__be32 spec_dst = 0;
 	struct sock *sk;
-	struct net *net;
 	u16 cmsg = 0;
 	bool shared;
 
@@ -44,10 +43,7 @@ static bool receive(const struct exanic_rx_frame *frame)
 	iface = exa_iface_of_frame(frame->dev, packet.vid, packet.dmac, packet.multicast);
 	if (!iface || !READ_ONCE(iface->up))
 		return false;
-	net = READ_ONCE(iface->ns->net);
-	if (!net)
-		return false;
-	sk = exa_lookup(net, &packet, iface->ifindex, &shared);
+	sk = exa_lookup(iface->ns->net, &packet, iface->ifindex, &shared);
 	if (!sk)
 		return false;
 	es = exa_sock_find(sk);

@@ -186,6 +186,8 @@ static enum exasock_reason send_past(struct exa_datagram *datagram)
 	u8 mac[ETH_ALEN];
 	u8 *frame;
 
+	if (READ_ONCE(ns->left))
+		return EXASOCK_R_DEVICE;
 	dst = exa_dst_find(ns, datagram->sk, &datagram->key);
 	if (!dst)
 		return EXASOCK_R_ROUTE;
@@ -231,7 +233,7 @@ static long send_gathered(struct exa_datagram *datagram, struct iov_iter *from)
 		memset(datagram->image + SEND_PAYLOAD + datagram->length, 0, 8);
 		rcu_read_lock();
 		local_bh_disable();
-		reason = datagram->es->ns->net ? send_past(datagram) : EXASOCK_R_DEVICE;
+		reason = send_past(datagram);
 		local_bh_enable();
 		rcu_read_unlock();
 		ret = datagram->length;

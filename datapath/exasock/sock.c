@@ -56,6 +56,7 @@ static void sock_last_put(struct kref *ref)
 	struct exa_sock *es = container_of(ref, struct exa_sock, ref);
 
 	hrtimer_cancel(&es->timer);
+	exa_ns_forget(es->ns);
 	exa_sock_free(es);
 }
 
@@ -133,6 +134,7 @@ static void exa_destruct(struct sock *sk)
 		spin_lock_bh(&es->lock);
 		WRITE_ONCE(es->sk, NULL);
 		WRITE_ONCE(es->ring->dead, 1);
+		es->oldest = es->head;	/* what is held goes with its queue */
 		spin_unlock_bh(&es->lock);
 		sock_unhash(es);
 	}
@@ -220,7 +222,6 @@ static int sock_attach(struct exa_context *context, struct exa_ns *ns, struct so
 	INIT_RCU_WORK(&es->free, sock_free_work);
 	es->grace = start_poll_synchronize_rcu();
 	es->context = context;
-	es->ns = ns;
 	es->ring->netns = ns->cookie;
 	err = xa_alloc(&context->socks, &es->handle, NULL, xa_limit_31b, GFP_KERNEL_ACCOUNT);
 	if (err)
@@ -229,6 +230,8 @@ static int sock_attach(struct exa_context *context, struct exa_ns *ns, struct so
 	err = sock_hook(sk, es);
 	if (err)
 		goto erase;
+	es->ns = ns;
+	refcount_inc(&ns->refs);
 	xa_store(&context->socks, es->handle, es, GFP_KERNEL_ACCOUNT);
 	list_add(&es->list, &exa_all);
 	exa_count++;

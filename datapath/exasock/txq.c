@@ -111,6 +111,8 @@ static void txq_reclaim(struct exa_txq *q)
 		q->used -= q->space[q->tail];
 		q->tail = txq_next(q, q->tail);
 	}
+	if (!q->used)
+		q->put = 0;	/* so that the largest chunk fits */
 }
 
 static bool txq_room(const struct exa_txq *q, u32 space)
@@ -128,7 +130,7 @@ static enum exasock_reason txq_put(struct exa_txq *q, u8 *image, u32 bytes)
 	unsigned int looks;
 	__le64 header;
 
-	if (space > q->buf->size / 2)
+	if (space > q->buf->size)
 		return EXASOCK_R_SIZE;
 	txq_reclaim(q);
 	for (looks = 0; !txq_room(q, space); looks++) {
