@@ -25,7 +25,7 @@ unsigned int exa_slots = 64;
 module_param_named(slots, exa_slots, uint, 0444);
 MODULE_PARM_DESC(slots, "datagrams that can be held for a socket, a power of two, 8 to 512");
 
-unsigned int exa_max_sockets = 4096;
+unsigned int exa_max_sockets = 1024;
 module_param_named(max_sockets, exa_max_sockets, uint, 0644);
 MODULE_PARM_DESC(max_sockets, "accelerated sockets at a time, on the whole machine");
 

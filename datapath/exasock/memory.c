@@ -88,7 +88,7 @@ int exa_sock_mmap(struct exa_sock *es, struct vm_area_struct *vma, u64 offset)
 	if (offset == EXASOCK_MAP_RING) {
 		if (vma->vm_flags & VM_WRITE)
 			return -EACCES;
-		vm_flags_clear(vma, VM_MAYWRITE);
+		vm_flags_clear(vma, VM_MAYWRITE | VM_MAYEXEC);
 		pages = es->pages;
 		count = es->nr_pages;
 	} else if (offset) {

@@ -408,7 +408,7 @@ int exa_list(struct exasock_list *list)
 		return -EINVAL;
 	if (list->flags & EXASOCK_LIST_ALL && !capable(CAP_NET_ADMIN))
 		return -EPERM;
-	room = min(list->room, 65536U);
+	room = min(list->room, READ_ONCE(exa_count));
 	stats = kvcalloc(max(room, 1U), sizeof(*stats), GFP_KERNEL_ACCOUNT);
 	if (!stats)
 		return -ENOMEM;
