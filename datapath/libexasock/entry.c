@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Attaching and detaching. A socket is attached with the first data that goes through
+ * it, not when it is bound: a parent that binds and leaves the rest to its children
+ * would hold what they need. Refused for now, it is asked for again after a while.
+ */
+
+#include <netinet/in.h>
+#include <sys/mman.h>
+
+#include "libexasock.h"
+
+#define CONTROL_AT	0UL
+#define RING_AT		EXASOCK_MAP_RING
+#define ENTRIES_AT_ONCE	64
+/* Ended ones that rest before they are used again: threads may still look at them */
+#define RESTING		64
+
+/* Calls until the next attempt, and the last distance, in the cell of a refused socket */
+#define RETRY_FIRST	64UL
+#define RETRY_MOST	65536UL
+#define RETRY_LEFT_BITS	24
+
+static struct exa_entry *entries;	/* all, only ever added to */
+static unsigned int used;
+static unsigned int resting;
+static u64 ends;
+
+static uintptr_t retry(unsigned long left, unsigned long distance)
+{
+	return (distance << RETRY_LEFT_BITS | left) << 3 | EXA_RETRY;
+}
+
+static unsigned long retry_left(uintptr_t cell)
+{
+	return cell >> 3 & ((1UL << RETRY_LEFT_BITS) - 1);
+}
+
+static unsigned long retry_distance(uintptr_t cell)
+{
+	return cell >> (3 + RETRY_LEFT_BITS);
+}
+
+static uintptr_t retry_later(uintptr_t cell)
+{
+	unsigned long distance = RETRY_FIRST;
+
+	if ((cell & EXA_CELL_TAG) == EXA_RETRY)
+		distance = retry_distance(cell) * 2;
+	if (distance > RETRY_MOST)
+		distance = RETRY_MOST;
+	return retry(distance, distance);
+}
+
+static bool option_is(int fd, int option, int value)
+{
+	socklen_t size = sizeof(int);
+	int is;
+
+	return !real(getsockopt)(fd, SOL_SOCKET, option, &is, &size) && is == value;
+}
+
+static bool is_plain_udp(int fd)
+{
+	return option_is(fd, SO_TYPE, SOCK_DGRAM) && option_is(fd, SO_DOMAIN, AF_INET) &&
+	       option_is(fd, SO_PROTOCOL, IPPROTO_UDP);
+}
+
+static size_t ring_size(void)
+{
+	return EXASOCK_RING_HEADER + (size_t)exa_context.slots * EXASOCK_SLOT_SIZE;
+}
+
+/* Memory that reads as "nothing there", in place of whatever was */
+static void *blank(void *at)
+{
+	return mmap(at, RING_AT + ring_size(), PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED : 0), -1, 0);
+}
+
+/* An unused entry, the one that has rested longest, or a new one. NULL: no memory. */
+static struct exa_entry *entry_alloc(void)
+{
+	struct exa_entry *entry, *best = NULL;
+	unsigned int i;
+
+	for (entry = resting > RESTING ? entries : NULL; entry; entry = entry->next)
+		if (!entry->fds && entry->memory && (!best || entry->ended < best->ended))
+			best = entry;
+	for (entry = best ? NULL : entries; entry && !best; entry = entry->next)
+		if (!entry->fds && !entry->memory)
+			best = entry;
+	if (!best) {
+		entry = mmap(NULL, ENTRIES_AT_ONCE * sizeof(*entry), PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (entry == MAP_FAILED)
+			return NULL;
+		for (i = 0; i < ENTRIES_AT_ONCE; i++) {
+			entry[i].next = entries;
+			entries = &entry[i];
+		}
+		best = entries;
+	}
+	if (best->memory) {
+		resting--;
+		return best;
+	}
+	best->memory = blank(NULL);
+	if (best->memory == MAP_FAILED) {
+		best->memory = NULL;
+		return NULL;
+	}
+	return best;
+}
+
+static bool map(struct exa_entry *entry, u32 handle)
+{
+	int fd = exa_context.fd;
+
+	return exa_device_map(entry->memory + CONTROL_AT, EXASOCK_CONTROL_SIZE,
+			      PROT_READ | PROT_WRITE, fd,
+			      EXASOCK_MAP_CONTROL_AT(handle)) != MAP_FAILED &&
+	       exa_device_map(entry->memory + RING_AT, ring_size(), PROT_READ, fd,
+			      EXASOCK_MAP_RING_AT(handle)) != MAP_FAILED;
+}
+
+/* The entry that has this attachment already: another descriptor of the same socket. Locked. */
+struct exa_entry *exa_entry_of_handle(u32 handle)
+{
+	struct exa_entry *entry;
+
+	for (entry = entries; entry; entry = entry->next)
+		if (entry->fds && entry->handle == handle && !load(&entry->ring->dead))
+			return entry;
+	return NULL;
+}
+
+/* Without a descriptor yet. NULL: no memory; the attachment is over again. Locked. */
+struct exa_entry *exa_entry_start(const struct exasock_attach *attach)
+{
+	struct exa_entry *entry = entry_alloc();
+	u32 handle = attach->handle;
+	unsigned int i;
+
+	if (!entry || !map(entry, handle))
+		goto detach;
+	entry->control = entry->memory + CONTROL_AT;
+	entry->ring = entry->memory + RING_AT;
+	entry->slots = entry->memory + RING_AT + EXASOCK_RING_HEADER;
+	if (entry->ring->abi != EXASOCK_ABI_VERSION || entry->ring->slots != exa_context.slots)
+		goto detach;
+	entry->mask = exa_context.slots - 1;
+	entry->handle = handle;
+	/* what the native socket has from before: it is asked first */
+	store(&entry->seen, load(&entry->ring->native) - 1);
+	for (i = 0; i < EXA_REFUSALS; i++)
+		entry->refused[i] = (struct exa_refusal){};
+	used++;
+	return entry;
+
+detach:
+	exa_context_ioctl(EXASOCK_IOC_DETACH, &handle);
+	if (entry) {
+		blank(entry->memory);
+		entry->ended = ++ends;
+		resting++;
+	}
+	return NULL;
+}
+
+/* One descriptor less; with the last one the attachment ends. Locked. */
+void exa_entry_put(struct exa_entry *entry)
+{
+	int kept = errno;
+
+	if (--entry->fds)
+		return;
+	store_release(&entry->generation, entry->generation + 1);
+	exa_context_ioctl(EXASOCK_IOC_DETACH, &entry->handle);
+	blank(entry->memory);
+	entry->ended = ++ends;
+	resting++;
+	used--;
+	errno = kept;
+}
+
+static struct exa_entry *dropped;	/* under the lock */
+static uintptr_t dropped_to;
+
+static void drop_visited(int fd, uintptr_t *cell)
+{
+	(void)fd;
+	if (load(cell) != (uintptr_t)dropped)
+		return;
+	store_release(cell, dropped_to);
+	exa_entry_put(dropped);
+}
+
+/* The attachment is over, or unwanted: its descriptors' words become @to */
+void exa_entry_drop(struct exa_entry *entry, uintptr_t to)
+{
+	sigset_t kept;
+
+	if (!exa_mine())
+		return;
+	exa_lock(&kept);
+	dropped = entry;
+	dropped_to = to;
+	exa_table_each(0, UINT32_MAX, drop_visited);
+	exa_unlock(&kept);
+}
+
+/* In a child: the attachments are the parent's, and so is what is mapped */
+void exa_entries_forget(void)
+{
+	struct exa_entry *entry;
+
+	for (entry = entries; entry; entry = entry->next) {
+		if (!entry->fds)
+			continue;
+		entry->generation++;
+		entry->looking = false;
+		blank(entry->memory);
+		entry->fds = 0;
+		entry->ended = ++ends;
+		resting++;
+	}
+	used = 0;
+}
+
+bool exa_entries_any(void)
+{
+	return load(&used) && load(&exa_life->pid);
+}
+
+/* Something changed that may have been why it was refused */
+void exa_ask_again(int fd)
+{
+	uintptr_t *cell = exa_cell(fd), is = cell ? load(cell) : EXA_UNKNOWN;
+
+	if ((is & EXA_CELL_TAG) == EXA_RETRY)
+		swap_if(cell, &is, (uintptr_t)EXA_ENABLED);
+}
+
+/* What becomes of a descriptor whose socket could not be attached */
+static uintptr_t refused(int error, uintptr_t was)
+{
+	switch (error) {
+	case EBUSY:
+	case EPERM:
+	case EMFILE:
+	case ENOMEM:
+		return retry_later(was);
+	default:
+		return EXA_NATIVE;
+	}
+}
+
+/* Locked; @was: what its word said */
+static uintptr_t attach(int fd, uintptr_t was)
+{
+	struct exasock_attach attach = { .fd = fd };
+	struct exa_entry *entry;
+	int error = -exa_context_open();
+
+	if (error)
+		return refused(error, was);
+	if (exa_disabled())
+		return EXA_NATIVE;
+	if (exa_context_ioctl(EXASOCK_IOC_ATTACH, &attach))
+		return refused(errno, was);
+	entry = exa_entry_of_handle(attach.handle);
+	if (!entry)
+		entry = exa_entry_start(&attach);
+	if (!entry)
+		return refused(ENOMEM, was);
+	entry->fds++;
+	exa_debug("descriptor %d is accelerated: attachment %u, namespace %llu", fd, attach.handle,
+		  (unsigned long long)attach.netns);
+	return (uintptr_t)entry;
+}
+
+/* Count this call; true: it is time to ask again */
+static bool retry_now(uintptr_t *cell, uintptr_t is)
+{
+	unsigned long left = retry_left(is);
+
+	if (left)
+		swap_if(cell, &is, retry(left - 1, retry_distance(is)));
+	return !left;
+}
+
+/* A descriptor that has no entry (yet), or whose entry may be another process's */
+struct exa_entry *exa_find_slow(int fd)
+{
+	uintptr_t *cell = exa_cell_make(fd), is, becomes;
+	int error = errno;
+	sigset_t kept;
+
+	if (!cell)
+		goto none;
+	is = load(cell);
+	if (exa_cell_is_entry(is) && exa_mine())
+		is = load(cell);
+	if (exa_cell_is_entry(is))
+		return (struct exa_entry *)is;	/* of the process whose memory we share */
+	if (is == EXA_NATIVE || is == EXA_DISABLED)
+		goto none;
+	if (is == EXA_UNKNOWN && exa_environment()->default_disable)
+		goto none;
+	if ((is & EXA_CELL_TAG) == EXA_RETRY && !retry_now(cell, is))
+		goto none;
+	if (!exa_mine())
+		goto none;
+	if (!is_plain_udp(fd)) {
+		swap_if(cell, &is, (uintptr_t)EXA_NATIVE);
+		goto none;
+	}
+	exa_lock(&kept);
+	is = load(cell);
+	becomes = is;
+	if (!exa_cell_is_entry(is)) {
+		becomes = attach(fd, is);
+		store_release(cell, becomes);
+	}
+	exa_unlock(&kept);
+	errno = error;
+	return exa_cell_is_entry(becomes) ? (struct exa_entry *)becomes : NULL;
+
+none:
+	errno = error;
+	return NULL;
+}

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The preload library: what its files share.
+ *
+ * A descriptor of the application is always the kernel's own socket. A table keyed by
+ * descriptor says which of them have an attachment, here called an entry: memory in
+ * which the kernel module puts received datagrams, and a handle to send past the stack
+ * with. Whatever is not certain is left to the C library's function, with the caller's
+ * own arguments.
+ *
+ * Nothing here allocates with malloc or needs a constructor to have run: the functions
+ * are called from signal handlers and from other libraries' constructors.
+ */
+#ifndef LIBEXASOCK_H
+#define LIBEXASOCK_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "../include/exasock_abi.h"
+#include "libc.h"
+
+typedef __u8 u8;
+typedef __u32 u32;
+typedef __u64 u64;
+
+#define EXPORT		EXA_ATTRIBUTE(visibility("default"))
+#define __alias(of)	EXA_ATTRIBUTE(alias(#of))
+#define likely(x)	__builtin_expect(!!(x), 1)
+#define unlikely(x)	__builtin_expect(!!(x), 0)
+
+#define load(at)		__atomic_load_n(at, __ATOMIC_RELAXED)
+#define load_acquire(at)	__atomic_load_n(at, __ATOMIC_ACQUIRE)
+#define store(at, value)	__atomic_store_n(at, value, __ATOMIC_RELAXED)
+#define store_release(at, value) __atomic_store_n(at, value, __ATOMIC_RELEASE)
+#define exchange(at, value)	__atomic_exchange_n(at, value, __ATOMIC_ACQ_REL)
+#define swap_if(at, old, value) \
+	__atomic_compare_exchange_n(at, old, value, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+
+/* environment.c: what the variables say */
+struct exa_environment {
+	u64 spin_ns;
+	bool debug;
+	bool trace;
+	bool nowarn;
+	bool default_disable;
+};
+
+const struct exa_environment *exa_environment(void);
+
+/* message.c: lines on standard error; errno survives */
+void exa_say(const char *prefix, const char *format, ...) EXA_ATTRIBUTE(format(printf, 2, 3));
+
+#define exa_debug(...) \
+	do { \
+		if (unlikely(exa_environment()->debug)) \
+			exa_say("exasock: ", __VA_ARGS__); \
+	} while (0)
+#define exa_warn(...) \
+	do { \
+		if (!exa_environment()->nowarn) \
+			exa_say("exasock warning: ", __VA_ARGS__); \
+	} while (0)
+#ifdef EXASOCK_TRACING
+#define EXA_TRACING	1
+#else
+#define EXA_TRACING	0
+#endif
+#define exa_trace(format, ...) \
+	do { \
+		if (EXA_TRACING && exa_environment()->trace) \
+			exa_say("exasock trace: ", "%s" format, __func__, __VA_ARGS__); \
+	} while (0)
+
+/* device.c: the kernel module, or the tests' stand-in for it */
+int exa_device_open(void);
+int exa_device_ioctl(int fd, unsigned long request, void *argument);
+void *exa_device_map(void *at, size_t length, int protection, int fd, u64 offset);
+
+/* context.c: the process's open device */
+struct exa_context {
+	int fd;			/* -1: not open */
+	u32 slots;
+};
+
+extern struct exa_context exa_context;
+
+int exa_context_open(void);
+void exa_context_move(void);
+void exa_context_forget(void);
+int exa_context_ioctl(unsigned long request, void *argument);
+
+/* process.c: which process the shared state is about */
+struct exa_life {
+	pid_t pid;		/* 0 in a child: its copy of this page is empty */
+};
+
+extern struct exa_life *exa_life;
+
+void exa_life_start(void);
+bool exa_mine(void);
+void exa_lock(sigset_t *kept);
+void exa_unlock(const sigset_t *kept);
+void exa_disable(const char *why);
+bool exa_disabled(void);
+
+/* Destination that was refused lately: that many sends go to the kernel without asking */
+struct exa_refusal {
+	u64 destination;
+	u32 skip;
+	u32 period;
+};
+
+#define EXA_REFUSALS	8
+
+/*
+ * An attachment. Never freed, only used again, and its memory stays mapped to something:
+ * a thread that is reading while another one closes the descriptor reads emptiness.
+ */
+struct exa_entry {
+	struct exasock_control *control;
+	const struct exasock_ring *ring;
+	const struct exasock_slot *slots;
+	u32 mask;
+	u32 handle;
+	u32 generation;	/* grows when the attachment ends */
+
+	u32 seen;		/* ring->native when the native socket last had nothing */
+	bool looking;		/* on the list of those with a heartbeat */
+	const void *watcher;	/* the wait that looks at it, for hand_over_others() */
+	struct exa_entry *looking_next;
+
+	unsigned int fds;	/* descriptors that name it; 0: unused */
+	struct exa_entry *next;	/* all entries ever made */
+	u64 ended;		/* in what order they became unused */
+	void *memory;
+	struct exa_refusal refused[EXA_REFUSALS];
+} EXA_ATTRIBUTE(aligned(64));
+
+/*
+ * table.c: what is known of a descriptor: one word, an entry's address or one of these.
+ * ENABLED is UNKNOWN that EXASOCK_DEFAULT_DISABLE does not concern.
+ */
+enum exa_cell {
+	EXA_UNKNOWN = 0,
+	EXA_NATIVE = 1,
+	EXA_RETRY = 2,		/* native now; counters above the tag */
+	EXA_DISABLED = 3,
+	EXA_ENABLED = 4,
+};
+
+#define EXA_CELL_TAG	7UL
+#define EXA_TABLE_BITS	12
+#define EXA_TABLE_SIZE	4096UL
+
+extern uintptr_t *exa_table[EXA_TABLE_SIZE];
+
+static inline uintptr_t *exa_cell(int fd)
+{
+	uintptr_t *chunk;
+
+	if (unlikely((unsigned int)fd >> (2 * EXA_TABLE_BITS)))
+		return NULL;
+	chunk = load_acquire(&exa_table[(unsigned int)fd >> EXA_TABLE_BITS]);
+	return chunk ? &chunk[fd & (EXA_TABLE_SIZE - 1)] : NULL;
+}
+
+static inline bool exa_cell_is_entry(uintptr_t cell)
+{
+	return cell && !(cell & EXA_CELL_TAG);
+}
+
+uintptr_t *exa_cell_make(int fd);
+void exa_table_each(unsigned int first, unsigned int last, void (*visit)(int fd, uintptr_t *cell));
+void exa_table_clear(void);
+void exa_forget(int fd);
+void exa_forget_range(unsigned int first, unsigned int last);
+void exa_copy_cell(int from, int to);
+
+/* entry.c */
+struct exa_entry *exa_find_slow(int fd);
+struct exa_entry *exa_entry_of_handle(u32 handle);
+struct exa_entry *exa_entry_start(const struct exasock_attach *attach);
+void exa_entry_put(struct exa_entry *entry);
+void exa_entry_drop(struct exa_entry *entry, uintptr_t to);
+void exa_entries_forget(void);
+bool exa_entries_any(void);
+void exa_ask_again(int fd);
+
+/* The entry of a descriptor that data is about to go through, attaching it if need be */
+static inline struct exa_entry *exa_find(int fd)
+{
+	const uintptr_t *cell = exa_cell(fd);
+	uintptr_t is = cell ? load_acquire(cell) : EXA_UNKNOWN;
+
+	if (is == EXA_NATIVE)
+		return NULL;
+	if (likely(exa_cell_is_entry(is)) && likely(load(&exa_life->pid)))
+		return (struct exa_entry *)is;
+	return exa_find_slow(fd);
+}
+
+/* The entry it has, or none */
+static inline struct exa_entry *exa_known(int fd)
+{
+	const uintptr_t *cell = exa_cell(fd);
+	uintptr_t is = cell ? load_acquire(cell) : EXA_UNKNOWN;
+
+	return exa_cell_is_entry(is) && load(&exa_life->pid) ? (struct exa_entry *)is : NULL;
+}
+
+/* hold.c: the heartbeat, and giving back what is held because of it */
+void exa_looking_add(struct exa_entry *entry);
+void exa_flush(struct exa_entry *entry);
+void exa_hand_over(struct exa_entry *entry);
+void exa_hand_over_others(const void *watcher);
+void exa_looking_forget(void);
+
+static inline void exa_heartbeat(struct exa_entry *entry)
+{
+	store(&entry->control->heartbeat, __builtin_ia32_rdtsc());
+	if (unlikely(!load(&entry->looking)))
+		exa_looking_add(entry);
+}
+
+/* claim.c: whose turn it is in the ring */
+enum exa_claim {
+	EXA_CLAIM_NONE,		/* nothing there */
+	EXA_CLAIM_MINE,		/* the caller has it, and must release it */
+	EXA_CLAIM_KERNEL,	/* it went into the socket's own queue */
+	EXA_CLAIM_LOST,		/* the tail is where nothing is: flush */
+};
+
+enum exa_claim exa_claim(struct exa_entry *entry, u32 *number);
+void exa_release(struct exa_entry *entry, u32 number);
+void exa_settle(struct exa_entry *entry, u32 head);
+bool exa_held(struct exa_entry *entry);
+
+/* receive.c */
+enum exa_receiver {
+	EXA_RECV,
+	EXA_RECVFROM,
+	EXA_RECVMSG,
+	EXA_READ,
+	EXA_READV,
+};
+
+/* A receive call as it was made; @iov describes its buffers whichever it was */
+struct exa_receive {
+	enum exa_receiver call;
+	int fd;
+	int flags;
+	const struct iovec *iov;
+	size_t iovs;
+	struct sockaddr *name;
+	socklen_t *namelen;
+	struct msghdr *msg;
+};
+
+#define EXA_RECEIVE_FLAGS	(MSG_DONTWAIT | MSG_TRUNC | MSG_WAITALL | MSG_CMSG_CLOEXEC)
+
+ssize_t exa_receive_native(const struct exa_receive *receive, int flags);
+ssize_t exa_receive(struct exa_entry *entry, const struct exa_receive *receive);
+bool exa_receivable_msg(const struct msghdr *msg);
+
+/* look.c: one look at both, without waiting */
+enum exa_look {
+	EXA_LOOK_GOT,
+	EXA_LOOK_NOTHING,
+	EXA_LOOK_OVER,		/* the entry is no more */
+};
+
+enum exa_look exa_look(struct exa_entry *entry, const struct exa_receive *receive, ssize_t *got);
+
+/* deliver.c: from the slot to the caller's buffers */
+ssize_t exa_deliver(const struct exasock_slot *slot, const struct exa_receive *receive);
+
+/* control.c: control messages as the kernel writes them */
+void exa_control(const struct exasock_slot *slot, struct msghdr *msg);
+
+/*
+ * wait.c: waiting for one of several descriptors. The kernel is asked, again and again
+ * without waiting, and in between the rings of those that have one are looked at.
+ */
+#define EXA_WATCHED	64
+
+struct exa_watched {
+	struct exa_entry *entry;
+	u32 generation;
+	int at;			/* whatever finds it again in the caller's arguments */
+};
+
+struct exa_wait {
+	/* ask the kernel, without waiting, and add what the rings have; as the call returns */
+	int (*ask)(struct exa_wait *wait);
+	void *call;		/* its arguments */
+	u64 timeout;	/* ns, or EXA_FOREVER */
+	u64 spent;		/* of it, when there was nothing */
+	unsigned int count;
+	struct exa_watched watched[EXA_WATCHED];
+};
+
+void exa_watch(struct exa_wait *wait, int fd, int at);
+bool exa_watched_held(const struct exa_watched *watched);
+int exa_wait_spin(struct exa_wait *wait);
+u64 exa_ns_of(const struct timespec *timeout);
+struct timespec exa_rest_of(const struct exa_wait *wait);
+
+/* signal.c: what signal handlers have run in this thread */
+struct exa_signals {
+	u32 handled;
+	u32 interrupting;	/* of these, without SA_RESTART */
+};
+
+extern __thread struct exa_signals exa_signals;
+
+void exa_signals_watch(void);
+
+/* clock.c */
+static inline u64 exa_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
+}
+
+#define EXA_FOREVER	UINT64_MAX
+
+#endif /* LIBEXASOCK_H */

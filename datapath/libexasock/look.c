@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * One look, without waiting, at both places where a datagram can be. What the socket's
+ * own queue has is older than what is held; the ring says whether that queue has got
+ * anything since it last was empty, so mostly no system call is needed to know.
+ */
+
+#include "libexasock.h"
+
+/* The native socket, now. True: that is the answer, data or error. */
+static bool ask_native(struct exa_entry *entry, const struct exa_receive *receive, ssize_t *got)
+{
+	u32 native = load_acquire(&entry->ring->native);
+	int kept = errno;
+
+	*got = exa_receive_native(receive, receive->flags | MSG_DONTWAIT);
+	if (*got >= 0 || errno != EAGAIN)
+		return true;
+	errno = kept;
+	store(&entry->seen, native);
+	return false;
+}
+
+enum exa_look exa_look(struct exa_entry *entry, const struct exa_receive *receive, ssize_t *got)
+{
+	u32 number;
+
+	exa_heartbeat(entry);
+	if (unlikely(load(&entry->ring->dead))) {
+		exa_entry_drop(entry, EXA_ENABLED);
+		return EXA_LOOK_OVER;
+	}
+	if (unlikely(load_acquire(&entry->ring->native) != load(&entry->seen)) &&
+	    ask_native(entry, receive, got))
+		return EXA_LOOK_GOT;
+	for (;;) {
+		switch (exa_claim(entry, &number)) {
+		case EXA_CLAIM_MINE:
+			*got = exa_deliver(&entry->slots[number & entry->mask], receive);
+			exa_release(entry, number);
+			return EXA_LOOK_GOT;
+		case EXA_CLAIM_NONE:
+			return EXA_LOOK_NOTHING;
+		case EXA_CLAIM_KERNEL:
+		case EXA_CLAIM_LOST:
+			/* its delivery may be under way: the flush waits for it */
+			exa_flush(entry);
+			if (ask_native(entry, receive, got))
+				return EXA_LOOK_GOT;
+		}
+	}
+}

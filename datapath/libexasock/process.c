@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Whose state this is. A forked child has a copy of everything, and must forget it: the
+ * rings are its parent's. It is told by a page that the kernel empties in every child
+ * with memory of its own, however it was made. A child that shares our memory (vfork,
+ * posix_spawn) has our page, but another pid, and must leave the table alone.
+ */
+
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include "libexasock.h"
+
+#define PAGE	4096
+
+static struct exa_life nobody;
+struct exa_life *exa_life = &nobody;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool watching_forks;
+static bool disabled;
+
+/* Everything is the parent's: begin anew. Nobody else runs in this process yet. */
+static void child(void)
+{
+	int kept = errno;
+
+	if (exa_life == &nobody || load(&exa_life->pid))
+		return;
+	pthread_mutex_init(&lock, NULL);
+	exa_table_clear();
+	exa_looking_forget();
+	exa_entries_forget();
+	exa_context_forget();
+	disabled = false;
+	store(&exa_life->pid, getpid());
+	errno = kept;
+}
+
+/* The first context of this process. Locked. */
+void exa_life_start(void)
+{
+	struct exa_life *life = exa_life;
+
+	if (life == &nobody) {
+		life = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (life == MAP_FAILED || madvise(life, PAGE, MADV_WIPEONFORK)) {
+			exa_disable("no memory that tells a child");
+			return;
+		}
+	}
+	store(&life->pid, getpid());
+	store_release(&exa_life, life);
+	if (!watching_forks)
+		watching_forks = !pthread_atfork(NULL, NULL, child);
+}
+
+/* May this process change the table? Not if it only borrows its memory. */
+bool exa_mine(void)
+{
+	pid_t pid = load(&exa_life->pid);
+
+	if (exa_life == &nobody)
+		return true;
+	if (!pid) {
+		child();
+		return true;
+	}
+	return pid == getpid();
+}
+
+/*
+ * Signals wait meanwhile: close() may be called by a handler that interrupted the
+ * holder of the lock.
+ */
+void exa_lock(sigset_t *kept)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, kept);
+	pthread_mutex_lock(&lock);
+}
+
+void exa_unlock(const sigset_t *kept)
+{
+	pthread_mutex_unlock(&lock);
+	pthread_sigmask(SIG_SETMASK, kept, NULL);
+}
+
+/* No more new entries in this process */
+void exa_disable(const char *why)
+{
+	if (!exchange(&disabled, true))
+		exa_debug("no more sockets are accelerated: %s", why);
+}
+
+bool exa_disabled(void)
+{
+	return load(&disabled);
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Several datagrams at once. Only calls that do not wait for more than the first one are
+ * served here: one that waits for all of them, or with a timeout, is the kernel's.
+ */
+
+#include "libexasock.h"
+
+static struct exa_receive receive_of(int fd, struct mmsghdr *message, int flags)
+{
+	struct msghdr *msg = &message->msg_hdr;
+
+	return (struct exa_receive){
+		.call = EXA_RECVMSG, .fd = fd, .flags = flags, .iov = msg->msg_iov,
+		.iovs = msg->msg_iovlen, .name = msg->msg_name, .namelen = &msg->msg_namelen,
+		.msg = msg,
+	};
+}
+
+/* An error that waits is the next call's: it would be lost behind what we already have */
+static bool error_waits(int fd)
+{
+	struct pollfd errors = { .fd = fd };
+
+	return real(poll)(&errors, 1, 0) != 0;
+}
+
+/*
+ * After the first one: whatever is there. What is in the socket's own queue is read by
+ * the kernel's own recvmmsg, which knows what to do with an error in the middle.
+ */
+static unsigned int receive_more(struct exa_entry *entry, int fd, struct mmsghdr *messages,
+				 unsigned int done, unsigned int count, int flags)
+{
+	int kept = errno;
+
+	while (done < count) {
+		struct mmsghdr *message = &messages[done];
+		struct exa_receive receive;
+		ssize_t got;
+		int more;
+
+		if (!exa_receivable_msg(&message->msg_hdr))
+			break;
+		if (load_acquire(&entry->ring->native) != load(&entry->seen)) {
+			if (error_waits(fd))
+				break;
+			more = real(recvmmsg)(fd, message, count - done, flags, NULL);
+			if (more > 0) {
+				done += (unsigned int)more;
+				continue;
+			}
+			/* nothing there: the look below notes it, and finds what is held */
+		}
+		receive = receive_of(fd, message, flags);
+		if (exa_look(entry, &receive, &got) != EXA_LOOK_GOT || got < 0)
+			break;
+		message->msg_len = (unsigned int)got;
+		done++;
+	}
+	errno = kept;
+	return done;
+}
+
+static bool waits(int fd, int flags)
+{
+	int kept = errno, state;
+
+	if (flags & (MSG_DONTWAIT | MSG_WAITFORONE))
+		return false;
+	state = real(fcntl)(fd, F_GETFL);
+	errno = kept;
+	return state < 0 || !(state & O_NONBLOCK);
+}
+
+EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags,
+		    struct timespec *timeout)
+{
+	const int allowed = EXA_RECEIVE_FLAGS | MSG_WAITFORONE;
+	struct exa_entry *entry = exa_find(fd);
+	struct exa_receive receive;
+	ssize_t got;
+	int done;
+
+	if (!entry)
+		return real(recvmmsg)(fd, messages, count, flags, timeout);
+	if (!count || timeout || flags & ~allowed || waits(fd, flags) ||
+	    !exa_receivable_msg(&messages->msg_hdr)) {
+		exa_hand_over(entry);
+		return real(recvmmsg)(fd, messages, count, flags, timeout);
+	}
+	flags &= ~MSG_WAITFORONE;
+	receive = receive_of(fd, messages, flags);
+	got = exa_receive(entry, &receive);
+	if (got < 0) {
+		done = -1;
+	} else {
+		messages->msg_len = (unsigned int)got;
+		done = (int)receive_more(entry, fd, messages, 1, count, flags | MSG_DONTWAIT);
+	}
+	exa_trace("(%d, %u messages, %#x) = %d", fd, count, flags, done);
+	return done;
+}

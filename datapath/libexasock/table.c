@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What is known of each descriptor. Read without a lock; words that are entries change
+ * under it. Chunks come when needed and stay.
+ */
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "libexasock.h"
+
+uintptr_t *exa_table[EXA_TABLE_SIZE];
+
+/* The word of a descriptor, or NULL: beyond all bounds, or no memory */
+uintptr_t *exa_cell_make(int fd)
+{
+	uintptr_t *chunk, *none = NULL;
+	uintptr_t *cell = exa_cell(fd);
+
+	if (cell || (unsigned int)fd >> (2 * EXA_TABLE_BITS))
+		return cell;
+	chunk = mmap(NULL, EXA_TABLE_SIZE * sizeof(*chunk), PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (chunk == MAP_FAILED)
+		return NULL;
+	if (!swap_if(&exa_table[(unsigned int)fd >> EXA_TABLE_BITS], &none, chunk))
+		munmap(chunk, EXA_TABLE_SIZE * sizeof(*chunk));
+	return exa_cell(fd);
+}
+
+/* Call @visit for every word from @first to @last that says something */
+void exa_table_each(unsigned int first, unsigned int last, void (*visit)(int fd, uintptr_t *cell))
+{
+	unsigned int at = first;
+
+	while (at <= last && !(at >> (2 * EXA_TABLE_BITS))) {
+		uintptr_t *chunk = load_acquire(&exa_table[at >> EXA_TABLE_BITS]);
+		unsigned int end = at | (EXA_TABLE_SIZE - 1);
+
+		for (; chunk && at <= last && at <= end; at++)
+			if (load(&chunk[at & (EXA_TABLE_SIZE - 1)]))
+				visit((int)at, &chunk[at & (EXA_TABLE_SIZE - 1)]);
+		at = end + 1;
+	}
+}
+
+void exa_table_clear(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < EXA_TABLE_SIZE; i++)
+		if (exa_table[i])
+			memset(exa_table[i], 0, EXA_TABLE_SIZE * sizeof(*exa_table[i]));
+}
+
+/* The number is being closed, or names something new */
+void exa_forget(int fd)
+{
+	uintptr_t *cell = exa_cell(fd), is;
+	sigset_t kept;
+
+	if (!cell)
+		return;
+	is = load(cell);
+	if (!exa_cell_is_entry(is)) {
+		if (is)
+			swap_if(cell, &is, (uintptr_t)EXA_UNKNOWN);
+		return;
+	}
+	if (!exa_mine())
+		return;
+	exa_lock(&kept);
+	is = exchange(cell, EXA_UNKNOWN);
+	if (exa_cell_is_entry(is))
+		exa_entry_put((struct exa_entry *)is);
+	exa_unlock(&kept);
+}
+
+static void forget_visited(int fd, uintptr_t *cell)
+{
+	(void)cell;
+	exa_forget(fd);
+}
+
+void exa_forget_range(unsigned int first, unsigned int last)
+{
+	exa_table_each(first, last, forget_visited);
+}
+
+/* @to has become another number of @from */
+void exa_copy_cell(int from, int to)
+{
+	uintptr_t *source = exa_cell(from), *target, is;
+	int error = errno;
+	sigset_t kept;
+
+	exa_forget(to);
+	if (!source || !load(source) || !exa_mine())
+		return;
+	target = exa_cell_make(to);
+	if (target) {
+		exa_lock(&kept);
+		is = load(source);
+		if (exa_cell_is_entry(is))
+			((struct exa_entry *)is)->fds++;
+		store_release(target, is);
+		exa_unlock(&kept);
+	}
+	errno = error;
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Waiting for one of several descriptors: readiness is the kernel's to say, and what is
+ * held for us makes a descriptor readable too. First the kernel is asked without waiting
+ * for EXASOCK_SPIN microseconds; then everything held is given to it, and it is left to
+ * wait for the rest. Nothing is ever held for a process that sleeps.
+ */
+
+#include "libexasock.h"
+
+#define LOOKS_PER_QUESTION	8
+
+/* If @fd has a ring, look at it while waiting. Too many: the others are only the kernel's. */
+void exa_watch(struct exa_wait *wait, int fd, int at)
+{
+	struct exa_entry *entry = exa_known(fd);
+
+	if (!entry || wait->count == EXA_WATCHED || load(&entry->ring->dead))
+		return;
+	store(&entry->watcher, wait);
+	wait->watched[wait->count++] = (struct exa_watched){
+		.entry = entry, .generation = load_acquire(&entry->generation), .at = at,
+	};
+}
+
+bool exa_watched_held(const struct exa_watched *watched)
+{
+	return exa_held(watched->entry) &&
+	       load_acquire(&watched->entry->generation) == watched->generation;
+}
+
+static void look(const struct exa_wait *wait)
+{
+	unsigned int looks, i;
+
+	for (looks = wait->count ? LOOKS_PER_QUESTION : 0; looks; looks--) {
+		for (i = 0; i < wait->count; i++) {
+			if (load_acquire(&wait->watched[i].entry->generation) !=
+			    wait->watched[i].generation)
+				continue;
+			exa_heartbeat(wait->watched[i].entry);
+			if (exa_watched_held(&wait->watched[i]))
+				return;
+		}
+		__builtin_ia32_pause();
+	}
+}
+
+/*
+ * The answer, positive or -1 with errno, if there was one before the spinning's end;
+ * else 0, and nothing is held any more unless the call's own timeout is over.
+ */
+int exa_wait_spin(struct exa_wait *wait)
+{
+	u64 spin = exa_environment()->spin_ns, start = 0;
+	u32 handled = exa_signals.handled;
+	int answer;
+
+	exa_hand_over_others(wait);
+	if (spin > wait->timeout)
+		spin = wait->timeout;
+	if (spin)
+		start = exa_now();
+	while (spin || wait->count || !wait->timeout) {
+		look(wait);
+		answer = wait->ask(wait);
+		if (answer)
+			return answer;
+		if (!spin)
+			break;
+		if (exa_signals.handled != handled) {
+			errno = EINTR;
+			return -1;
+		}
+		wait->spent = exa_now() - start;
+		if (wait->spent >= spin)
+			break;
+	}
+	if (wait->spent < wait->timeout)
+		exa_hand_over_others(NULL);
+	return 0;
+}
+
+/* A call's timeout; one that is not valid counts as for ever, for the kernel to refuse */
+u64 exa_ns_of(const struct timespec *timeout)
+{
+	if (!timeout || timeout->tv_sec < 0 || timeout->tv_nsec < 0 ||
+	    timeout->tv_nsec >= 1000000000 || timeout->tv_sec > 1000000000)
+		return EXA_FOREVER;
+	return (u64)timeout->tv_sec * 1000000000 + (u64)timeout->tv_nsec;
+}
+
+struct timespec exa_rest_of(const struct exa_wait *wait)
+{
+	u64 rest = wait->spent < wait->timeout ? wait->timeout - wait->spent : 0;
+
+	return (struct timespec){
+		.tv_sec = (time_t)(rest / 1000000000),
+		.tv_nsec = (long)(rest % 1000000000),
+	};
+}
