@@ -47,8 +47,7 @@ EXPORT int close(int fd)
 EXPORT int fclose(FILE *file)
 {
 	/* the C library closes it without asking us */
-	if (file)
-		exa_forget(fileno(file));
+	exa_forget(fileno(file));
 	return real(fclose)(file);
 }
 
