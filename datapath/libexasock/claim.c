@@ -45,9 +45,10 @@ enum exa_claim exa_claim(struct exa_entry *entry, u32 *number)
 				continue;
 			return EXA_CLAIM_LOST;
 		}
-		advance(entry, at);
+		/* the tail stays until it has been flushed: no thread may have what follows */
 		if ((word & EXASOCK_STATE_MASK) == EXASOCK_STATE_KERNEL)
 			return EXA_CLAIM_KERNEL;
+		advance(entry, at);
 	}
 }
 

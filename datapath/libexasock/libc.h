@@ -30,7 +30,7 @@ int __sigaction(int number, const struct sigaction *action, struct sigaction *ol
 sighandler_t bsd_signal(int number, sighandler_t handler);
 sighandler_t __sysv_signal(int number, sighandler_t handler);
 sighandler_t sigset(int number, sighandler_t handler);
-void __chk_fail(void) EXA_ATTRIBUTE(noreturn);
+EXA_ATTRIBUTE(noreturn) void __chk_fail(void);
 ssize_t __recv_chk(int fd, void *buffer, size_t length, size_t size, int flags);
 ssize_t __recvfrom_chk(int fd, void *buffer, size_t length, size_t size, int flags,
 		       struct sockaddr *name, socklen_t *namelen);
@@ -44,7 +44,6 @@ struct exa_real {
 	void *function;
 	const char *name;
 } EXA_ATTRIBUTE(aligned(16));
-
 
 /* The section's ends, made by the linker */
 extern struct exa_real __start_exa_reals[] EXA_ATTRIBUTE(visibility("hidden"));
