@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Names of enum exasock_reason, for people and programs */
+#ifndef EXASOCK_REASONS_H
+#define EXASOCK_REASONS_H
+
+#include "../include/exasock_abi.h"
+
+static const char *const exasock_reasons[] = {
+	[EXASOCK_R_NONE] = "none",
+	[EXASOCK_R_DEVICE] = "device",
+	[EXASOCK_R_FILTER] = "filter",
+	[EXASOCK_R_TAP] = "tap",
+	[EXASOCK_R_STACKED] = "stacked",
+	[EXASOCK_R_OPTION] = "option",
+	[EXASOCK_R_SIZE] = "size",
+	[EXASOCK_R_MEMORY] = "memory",
+	[EXASOCK_R_IDLE] = "idle",
+	[EXASOCK_R_QUEUE] = "queue",
+	[EXASOCK_R_FULL] = "full",
+	[EXASOCK_R_TIMEOUT] = "timeout",
+	[EXASOCK_R_SLEEP] = "sleep",
+	[EXASOCK_R_SHARED] = "shared",
+	[EXASOCK_R_HEADER] = "header",
+	[EXASOCK_R_ROUTE] = "route",
+	[EXASOCK_R_UNBOUND] = "unbound",
+	[EXASOCK_R_ERROR] = "error",
+	[EXASOCK_R_BEHIND] = "behind",
+	[EXASOCK_R_NEIGHBOUR] = "neighbour",
+	[EXASOCK_R_LOOP] = "loop",
+	[EXASOCK_R_BUSY] = "busy",
+};
+
+_Static_assert(sizeof(exasock_reasons) / sizeof(*exasock_reasons) == EXASOCK_R_REASONS,
+	       "a name for every reason");
+
+#endif /* EXASOCK_REASONS_H */
