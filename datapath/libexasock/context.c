@@ -68,7 +68,6 @@ int exa_context_open(void)
 	}
 	exa_context.slots = info.slots;
 	store_release(&exa_context.fd, fd);
-	exa_life_start();
 	exa_signals_watch();
 	return 0;
 }

@@ -261,12 +261,13 @@ static uintptr_t attach(int fd, uintptr_t was)
 {
 	struct exasock_attach attach = { .fd = fd };
 	struct exa_entry *entry;
-	int error = -exa_context_open();
+	int error;
 
-	if (error)
-		return refused(error, was);
 	if (exa_disabled())
 		return EXA_NATIVE;
+	error = -exa_context_open();
+	if (error)
+		return refused(error, was);
 	if (exa_context_ioctl(EXASOCK_IOC_ATTACH, &attach))
 		return refused(errno, was);
 	entry = exa_entry_of_handle(attach.handle);
@@ -316,6 +317,7 @@ struct exa_entry *exa_find_slow(int fd)
 		swap_if(cell, &is, (uintptr_t)EXA_NATIVE);
 		goto none;
 	}
+	exa_life_start();
 	exa_lock(&kept);
 	is = load(cell);
 	becomes = is;

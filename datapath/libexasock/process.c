@@ -17,7 +17,6 @@ static struct exa_life nobody;
 struct exa_life *exa_life = &nobody;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool watching_forks;
 static bool disabled;
 
 /* Everything is the parent's: begin anew. Nobody else runs in this process yet. */
@@ -37,22 +36,25 @@ static void child(void)
 	errno = kept;
 }
 
-/* The first context of this process. Locked. */
+/* Before the lock is taken for the first time: a child must be able to tell that it was */
 void exa_life_start(void)
 {
-	struct exa_life *life = exa_life;
+	struct exa_life *life, *none = &nobody;
 
-	if (life == &nobody) {
-		life = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (life == MAP_FAILED || madvise(life, PAGE, MADV_WIPEONFORK)) {
-			exa_disable("no memory that tells a child");
-			return;
-		}
+	if (likely(load_acquire(&exa_life) != &nobody) || exa_disabled())
+		return;
+	life = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (life == MAP_FAILED)
+		return exa_disable("no memory");
+	if (madvise(life, PAGE, MADV_WIPEONFORK)) {
+		munmap(life, PAGE);
+		return exa_disable("this kernel cannot tell a child");
 	}
-	store(&life->pid, getpid());
-	store_release(&exa_life, life);
-	if (!watching_forks)
-		watching_forks = !pthread_atfork(NULL, NULL, child);
+	life->pid = getpid();
+	if (swap_if(&exa_life, &none, life))
+		pthread_atfork(NULL, NULL, child);
+	else
+		munmap(life, PAGE);
 }
 
 /* May this process change the table? Not if it only borrows its memory. */

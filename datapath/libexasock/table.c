@@ -4,7 +4,6 @@
  * under it. Chunks come when needed and stay.
  */
 
-#include <string.h>
 #include <sys/mman.h>
 
 #include "libexasock.h"
@@ -44,13 +43,17 @@ void exa_table_each(unsigned int first, unsigned int last, void (*visit)(int fd,
 	}
 }
 
+static void clear_visited(int fd, uintptr_t *cell)
+{
+	(void)fd;
+	if (exa_cell_is_entry(*cell) || (*cell & EXA_CELL_TAG) == EXA_RETRY)
+		*cell = EXA_ENABLED;
+}
+
+/* In a child: the same files, but no attachments */
 void exa_table_clear(void)
 {
-	unsigned int i;
-
-	for (i = 0; i < EXA_TABLE_SIZE; i++)
-		if (exa_table[i])
-			memset(exa_table[i], 0, EXA_TABLE_SIZE * sizeof(*exa_table[i]));
+	exa_table_each(0, UINT32_MAX, clear_visited);
 }
 
 /* The number is being closed, or names something new */
