@@ -293,6 +293,7 @@ struct exa_watched {
 	struct exa_entry *entry;
 	u32 generation;
 	int at;			/* whatever finds it again in the caller's arguments */
+	bool held;		/* a datagram was, before the kernel was asked */
 };
 
 struct exa_wait {
@@ -306,7 +307,7 @@ struct exa_wait {
 };
 
 void exa_watch(struct exa_wait *wait, int fd, int at);
-bool exa_watched_held(const struct exa_watched *watched);
+bool exa_watched_readable(const struct exa_watched *watched);
 int exa_wait_spin(struct exa_wait *wait);
 u64 exa_ns_of(const struct timespec *timeout);
 struct timespec exa_rest_of(const struct exa_wait *wait);

@@ -21,7 +21,7 @@ static int ask(struct exa_wait *wait)
 	for (i = 0; i < wait->count && ready >= 0; i++) {
 		struct pollfd *fd = &call->fds[wait->watched[i].at];
 
-		if (!exa_watched_held(&wait->watched[i]))
+		if (!exa_watched_readable(&wait->watched[i]))
 			continue;
 		ready += !fd->revents;
 		fd->revents |= (short)(fd->events & READABLE);

@@ -39,7 +39,7 @@ static int ask(struct exa_wait *wait)
 	for (i = 0; i < wait->count && ready >= 0; i++) {
 		int fd = wait->watched[i].at;
 
-		if (!exa_watched_held(&wait->watched[i]))
+		if (!exa_watched_readable(&wait->watched[i]))
 			continue;
 		ready += !FD_ISSET(fd, in);
 		FD_SET(fd, in);

@@ -23,24 +23,36 @@ void exa_watch(struct exa_wait *wait, int fd, int at)
 	};
 }
 
-bool exa_watched_held(const struct exa_watched *watched)
+static bool held(const struct exa_watched *watched)
 {
 	return exa_held(watched->entry) &&
 	       load_acquire(&watched->entry->generation) == watched->generation;
 }
 
-static void look(const struct exa_wait *wait)
+/*
+ * For after the kernel was asked. What was held before and no longer is may have gone
+ * past its answer into the socket's queue: it counts, lest it be readable and then not.
+ */
+bool exa_watched_readable(const struct exa_watched *watched)
+{
+	return watched->held || held(watched);
+}
+
+/* Look at the rings for a moment, or until there is something */
+static void look(struct exa_wait *wait)
 {
 	unsigned int looks, i;
+	bool any = false;
 
-	for (looks = wait->count ? LOOKS_PER_QUESTION : 0; looks; looks--) {
+	for (looks = wait->count ? LOOKS_PER_QUESTION : 0; looks && !any; looks--) {
 		for (i = 0; i < wait->count; i++) {
-			if (load_acquire(&wait->watched[i].entry->generation) !=
-			    wait->watched[i].generation)
+			struct exa_watched *watched = &wait->watched[i];
+
+			if (load_acquire(&watched->entry->generation) != watched->generation)
 				continue;
-			exa_heartbeat(wait->watched[i].entry);
-			if (exa_watched_held(&wait->watched[i]))
-				return;
+			exa_heartbeat(watched->entry);
+			watched->held = held(watched);
+			any |= watched->held;
 		}
 		__builtin_ia32_pause();
 	}

@@ -307,7 +307,8 @@ static bool hold_one(struct fake *fake, int from, int fd)
 	char space[512];
 	struct iovec iov = { slot->data + HEADERS, EXASOCK_SLOT_DATA - HEADERS };
 	struct msghdr msg = {
-		.msg_name = &source, .msg_namelen = sizeof(source), .msg_iov = &iov, .msg_iovlen = 1,
+		.msg_name = &source, .msg_namelen = sizeof(source),
+		.msg_iov = &iov, .msg_iovlen = 1,
 		.msg_control = space, .msg_controllen = sizeof(space),
 	};
 	long got;

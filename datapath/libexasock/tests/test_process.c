@@ -163,7 +163,7 @@ static void test_vfork(void)
 static void test_spawn(void)
 {
 	struct pair two = looked();
-	char *argv[] = { "true", NULL };
+	char *const argv[] = { "true", NULL };
 	posix_spawn_file_actions_t actions;
 	pid_t child;
 

@@ -189,7 +189,7 @@ int main(void)
 {
 	static const struct test tests[] = {
 		{ test_ways, "every send call goes past the stack" },
-		{ test_kernels_own, "what the module cannot know is the kernel's to send or refuse" },
+		{ test_kernels_own, "what the module cannot know is the kernel's" },
 		{ test_pktinfo, "one IP_PKTINFO is understood" },
 		{ test_refused, "a destination that is refused is asked about ever more rarely" },
 		{ test_errors, "errors are the kernel's" },

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* select, poll, epoll: ready means the same, and nothing is held for who sleeps */
+
+#define _GNU_SOURCE
+#include "tests/test.h"
+
+enum way { POLL, PPOLL, SELECT, PSELECT, EPOLL, EPOLL2, WAYS };
+
+/* Wait for @fd to be readable; 1, 0, or -1 */
+static int wait_readable(enum way way, int fd, int ms)
+{
+	struct timespec timeout = { ms / 1000, ms % 1000 * 1000000L };
+	struct timeval coarse = { ms / 1000, ms % 1000 * 1000L };
+	struct pollfd one = { .fd = fd, .events = POLLIN };
+	struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
+	int result, epfd;
+	fd_set set;
+
+	FD_ZERO(&set);
+	FD_SET(fd, &set);
+	switch (way) {
+	case POLL:
+		result = poll(&one, 1, ms);
+		CHECK(result < 0 || one.revents == (result ? POLLIN : 0));
+		return result;
+	case PPOLL:
+		result = ppoll(&one, 1, ms < 0 ? NULL : &timeout, NULL);
+		CHECK(result < 0 || one.revents == (result ? POLLIN : 0));
+		return result;
+	case SELECT:
+		result = select(fd + 1, &set, NULL, NULL, ms < 0 ? NULL : &coarse);
+		CHECK(result < 0 || FD_ISSET(fd, &set) == result);
+		CHECK(ms <= 0 || result < 0 || coarse.tv_usec < ms * 1000 || !coarse.tv_sec);
+		return result;
+	case PSELECT:
+		result = pselect(fd + 1, &set, NULL, NULL, ms < 0 ? NULL : &timeout, NULL);
+		CHECK(result < 0 || FD_ISSET(fd, &set) == result);
+		return result;
+	default:
+		epfd = epoll_create1(0);
+		CHECK(epfd >= 0);
+		CHECK(!epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event));
+		memset(&event, 0, sizeof(event));
+		if (way == EPOLL)
+			result = epoll_wait(epfd, &event, 1, ms);
+		else
+			result = epoll_pwait2(epfd, &event, 1, ms < 0 ? NULL : &timeout, NULL);
+		CHECK(result != 1 || (event.events == EPOLLIN && event.data.fd == fd));
+		close(epfd);
+		return result;
+	}
+}
+
+static void test_held_is_readable(void)
+{
+	enum way way;
+
+	for (way = 0; way < WAYS; way++) {
+		struct pair two = looked();
+		static const int times[] = { 0, 50, -1 };
+		size_t i;
+
+		CHECK(wait_readable(way, two.in, 0) == 0);
+		for (i = 0; i < COUNT(times); i++) {
+			expect_nothing(two.in);
+			hold(&two, "x");
+			CHECK(wait_readable(way, two.in, times[i]) == 1);
+			CHECK(wait_readable(way, two.in, times[i]) == 1);
+			expect(two.in, 0, "x");
+			CHECK(wait_readable(way, two.in, 0) == 0);
+		}
+		close(two.in);
+		close(two.out);
+	}
+}
+
+static void test_native_is_readable(void)
+{
+	enum way way;
+
+	for (way = 0; way < WAYS; way++) {
+		struct pair two = looked();
+
+		queue(&two, "x");
+		CHECK(wait_readable(way, two.in, 0) == 1);
+		CHECK(wait_readable(way, two.in, -1) == 1);
+		expect(two.in, 0, "x");
+		close(two.in);
+		close(two.out);
+	}
+}
+
+static void test_timeouts(void)
+{
+	enum way way;
+
+	for (way = 0; way < WAYS; way++) {
+		struct pair two = looked();
+		double start = seconds(), took;
+
+		CHECK(wait_readable(way, two.in, 40) == 0);
+		took = seconds() - start;
+		CHECK(took > 0.039 && took < 0.2);
+		/* and it slept with nothing held */
+		CHECK(!fake_looking(two.in));
+		close(two.in);
+		close(two.out);
+	}
+}
+
+/* All of this process's, not only those that are waited for */
+static void test_others_are_flushed(void)
+{
+	struct pair one = looked(), two = looked();
+	struct epoll_event event = { .events = EPOLLIN };
+	struct pollfd fd = { .events = POLLIN };
+	int inner = epoll_create1(0);
+
+	CHECK(!epoll_ctl(inner, EPOLL_CTL_ADD, one.in, &event));
+	hold(&two, "two");
+	fake_sender(one.out);
+	hold(&one, "one");
+	fd.fd = inner;
+	CHECK(poll(&fd, 1, 1000) == 1 && fd.revents == POLLIN);
+	CHECK(!fake_held(one.in));
+	expect(one.in, 0, "one");
+}
+
+static void test_other_interests(void)
+{
+	struct pair two = looked();
+	struct pollfd fds[3] = {
+		{ .fd = two.in, .events = POLLOUT }, { .fd = -1, .events = POLLIN },
+		{ .fd = 9999, .events = POLLIN },
+	};
+	fd_set out, in;
+
+	CHECK(poll(fds, 2, 0) == 1 && fds[0].revents == POLLOUT && !fds[1].revents);
+	CHECK(poll(fds, 3, 0) == 2 && fds[2].revents == POLLNVAL);
+	hold(&two, "x");
+	fds[0].events = POLLIN | POLLOUT;
+	CHECK(poll(fds, 1, 0) == 1 && fds[0].revents == (POLLIN | POLLOUT));
+	FD_ZERO(&in);
+	FD_ZERO(&out);
+	FD_SET(two.in, &in);
+	FD_SET(two.in, &out);
+	CHECK(select(two.in + 1, &in, &out, NULL, NULL) == 2);
+	CHECK(FD_ISSET(two.in, &in) && FD_ISSET(two.in, &out));
+	expect(two.in, 0, "x");
+	/* one that is bad: nothing is changed */
+	FD_SET(999, &in);
+	CHECK(select(1000, &in, NULL, NULL, NULL) == -1 && errno == EBADF);
+	CHECK(FD_ISSET(999, &in) && FD_ISSET(two.in, &in));
+	CHECK(ppoll(fds, 1, &(struct timespec){ 0, 1000000000 }, NULL) == -1 && errno == EINVAL);
+	CHECK(poll(NULL, 0, 1) == 0);
+}
+
+static void test_edge(void)
+{
+	struct pair two = looked();
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
+	int epfd = epoll_create1(0);
+
+	CHECK(!epoll_ctl(epfd, EPOLL_CTL_ADD, two.in, &event));
+	hold(&two, "a");
+	CHECK(epoll_wait(epfd, &event, 1, 1000) == 1);
+	CHECK(epoll_wait(epfd, &event, 1, 0) == 0);
+	expect(two.in, 0, "a");
+	expect_nothing(two.in);
+	hold(&two, "b");
+	CHECK(epoll_wait(epfd, &event, 1, 1000) == 1);
+	expect(two.in, 0, "b");
+}
+
+static void test_oneshot(void)
+{
+	struct pair two = looked();
+	struct epoll_event event = { .events = EPOLLIN | EPOLLONESHOT };
+	int epfd = epoll_create1(0);
+
+	CHECK(!epoll_ctl(epfd, EPOLL_CTL_ADD, two.in, &event));
+	hold(&two, "a");
+	CHECK(epoll_wait(epfd, &event, 1, 1000) == 1);
+	expect(two.in, 0, "a");
+	expect_nothing(two.in);
+	hold(&two, "b");
+	CHECK(epoll_wait(epfd, &event, 1, 20) == 0);
+	expect(two.in, 0, "b");
+}
+
+static struct pair wire;
+static struct pair shared;
+
+static void *arrivals(void *unused)
+{
+	char name[16];
+	int i;
+
+	(void)unused;
+	for (i = 0; i < 600; i++) {
+		snprintf(name, sizeof(name), "%d", i);
+		say(&wire, name);
+		fake_arrive(wire.in, shared.in);
+		pause_us(i % 150);
+	}
+	return NULL;
+}
+
+/* Wait, then read until there is nothing: whatever happens in between, none is missed */
+static void test_event_loop(void)
+{
+	enum way way;
+
+	for (way = 0; way < WAYS; way++) {
+		pthread_t thread;
+		char name[16], got[16];
+		int next = 0;
+
+		wire = pair(false);
+		shared = looked();
+		CHECK(!pthread_create(&thread, NULL, arrivals, NULL));
+		while (next < 600) {
+			ssize_t length;
+
+			CHECK(wait_readable(way, shared.in, 5000) == 1);
+			for (;;) {
+				length = recv(shared.in, got, sizeof(got) - 1, MSG_DONTWAIT);
+				if (length < 0)
+					break;
+				got[length] = 0;
+				snprintf(name, sizeof(name), "%d", next++);
+				CHECK(!strcmp(got, name));
+			}
+			CHECK(errno == EAGAIN);
+		}
+		CHECK(!pthread_join(thread, NULL));
+		close(shared.in);
+		close(shared.out);
+		close(wire.in);
+		close(wire.out);
+	}
+}
+
+static int handled;
+
+/* The compiler does not expect raise() to come back to us */
+static int times(void)
+{
+	return __atomic_load_n(&handled, __ATOMIC_RELAXED);
+}
+
+
+static void count(int number)
+{
+	(void)number;
+	__atomic_add_fetch(&handled, 1, __ATOMIC_RELAXED);
+}
+
+static void test_masked_signals(void)
+{
+	struct pair two = looked();
+	struct pollfd fd = { .fd = two.in, .events = POLLIN };
+	struct timespec timeout = { 5, 0 };
+	sigset_t blocked, none;
+
+	signal(SIGUSR1, count);
+	sigemptyset(&none);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGUSR1);
+	CHECK(!sigprocmask(SIG_BLOCK, &blocked, NULL));
+	raise(SIGUSR1);
+	CHECK(!times());
+	CHECK(ppoll(&fd, 1, &timeout, &none) == -1 && errno == EINTR);
+	CHECK(times() == 1);
+	raise(SIGUSR1);
+	CHECK(pselect(0, NULL, NULL, NULL, &timeout, &none) == -1 && errno == EINTR);
+	CHECK(times() == 2);
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ test_held_is_readable, "a held datagram makes its socket readable" },
+		{ test_native_is_readable, "so does one in the socket's own queue" },
+		{ test_timeouts, "timeouts are kept, asleep, with nothing held" },
+		{ test_others_are_flushed, "sockets behind another epoll are readable too" },
+		{ test_other_interests, "other interests and errors are the kernel's" },
+		{ test_edge, "edge-triggered epoll has an edge for each arrival" },
+		{ test_oneshot, "one-shot epoll has one" },
+		{ test_event_loop, "an event loop misses nothing" },
+		{ test_masked_signals, "signals let in by a wait's mask end it" },
+	};
+
+	return run_tests(tests, COUNT(tests));
+}
