@@ -16,7 +16,8 @@ static size_t scatter(const u8 *data, size_t length, const struct iovec *iov, si
 
 		if (part > iov[i].iov_len)
 			part = iov[i].iov_len;
-		memcpy(iov[i].iov_base, data + copied, part);
+		if (part)
+			memcpy(iov[i].iov_base, data + copied, part);
 		copied += part;
 	}
 	return copied;

@@ -276,9 +276,26 @@ static uintptr_t attach(int fd, uintptr_t was)
 	if (!entry)
 		return refused(ENOMEM, was);
 	entry->fds++;
+	exa_sets_attached(was, entry);
 	exa_debug("descriptor %d is accelerated: attachment %u, namespace %llu", fd, attach.handle,
 		  (unsigned long long)attach.netns);
 	return (uintptr_t)entry;
+}
+
+/* Is @fd a socket that has an entry, or may get one? */
+bool exa_may_attach(int fd)
+{
+	uintptr_t *cell = exa_cell_make(fd), is = cell ? load(cell) : EXA_NATIVE;
+	int error = errno;
+
+	if (is == EXA_UNKNOWN && exa_environment()->default_disable)
+		return false;
+	if (is == EXA_UNKNOWN && !is_plain_udp(fd)) {
+		swap_if(cell, &is, (uintptr_t)EXA_NATIVE);
+		is = EXA_NATIVE;
+	}
+	errno = error;
+	return is != EXA_NATIVE && is != EXA_DISABLED && (is & EXA_CELL_TAG) != EXA_SET;
 }
 
 /* Count this call; true: it is time to ask again */
@@ -305,7 +322,7 @@ struct exa_entry *exa_find_slow(int fd)
 		is = load(cell);
 	if (exa_cell_is_entry(is))
 		return (struct exa_entry *)is;	/* of the process whose memory we share */
-	if (is == EXA_NATIVE || is == EXA_DISABLED)
+	if (is == EXA_NATIVE || is == EXA_DISABLED || exa_cell_counts(is))
 		goto none;
 	if (is == EXA_UNKNOWN && exa_environment()->default_disable)
 		goto none;
@@ -321,7 +338,7 @@ struct exa_entry *exa_find_slow(int fd)
 	exa_lock(&kept);
 	is = load(cell);
 	becomes = is;
-	if (!exa_cell_is_entry(is)) {
+	if (!exa_cell_counts(is)) {
 		becomes = attach(fd, is);
 		store_release(cell, becomes);
 	}

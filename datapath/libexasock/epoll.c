@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* epoll_wait and its kin */
+/*
+ * epoll. Sets and what they want are noted as they are made; waiting asks the kernel, and
+ * looks at the rings of those whose wish to be read is level-triggered.
+ */
 
 #include <sys/syscall.h>
 
@@ -10,21 +13,63 @@ struct epoll_call {
 	struct epoll_event *events;
 	int max;
 	const sigset_t *mask;
+	struct exa_set *set;
+	u32 version;			/* of it, when the interests were read */
+	struct exa_interest interests[EXA_WATCHED];
 };
 
+/* The kernel reports nothing: what the rings have, if the set has not changed meanwhile */
+static int report(const struct exa_wait *wait)
+{
+	const struct epoll_call *call = wait->call;
+	unsigned int i;
+	int ready = 0;
+
+	for (i = 0; i < wait->count && ready < call->max; i++) {
+		const struct exa_watched *watched = &wait->watched[i];
+		struct epoll_event event = call->interests[watched->at].event;
+
+		if (!exa_watched_readable(watched))
+			continue;
+		event.events &= EPOLLIN | EPOLLRDNORM;
+		call->events[ready++] = event;
+	}
+	return ready && exa_set_is(call->set, call->version) ? ready : 0;
+}
+
+/*
+ * What the kernel reports cannot be told apart by descriptor, and some of it is reported
+ * once only: so it is never merged with ours. What is held then goes to the kernel, and
+ * is in the next report.
+ */
 static int ask(struct exa_wait *wait)
 {
 	const struct epoll_call *call = wait->call;
+	int ready = real(epoll_pwait)(call->epfd, call->events, call->max, 0, call->mask);
+	unsigned int i;
 
-	return real(epoll_pwait)(call->epfd, call->events, call->max, 0, call->mask);
+	if (!ready)
+		return wait->count ? report(wait) : 0;
+	for (i = 0; i < wait->count; i++)
+		if (exa_watched_readable(&wait->watched[i]))
+			exa_hand_over(wait->watched[i].entry);
+	return ready;
 }
 
-static int spin(struct exa_wait *wait, const struct epoll_call *call)
+static int spin(struct exa_wait *wait, struct epoll_call *call)
 {
+	unsigned int count, i;
+
 	wait->count = 0;
 	wait->spent = 0;
 	wait->ask = ask;
-	wait->call = (void *)call;
+	wait->call = call;
+	call->set = exa_set_of(call->epfd);
+	wait->blind = !call->set ||
+		      !exa_set_read(call->set, call->interests, &count, &call->version);
+	for (i = 0; !wait->blind && i < count; i++)
+		exa_watch_entry(wait, call->interests[i].entry, call->interests[i].generation,
+				(int)i);
 	return exa_wait_spin(wait);
 }
 
@@ -36,15 +81,46 @@ static int rest_ms(const struct exa_wait *wait)
 	return (int)((wait->timeout - wait->spent + 999999) / 1000000);
 }
 
+EXPORT int epoll_create(int size)
+{
+	int epfd = real(epoll_create)(size);
+
+	if (epfd >= 0)
+		exa_set_start(epfd);
+	return epfd;
+}
+
+EXPORT int epoll_create1(int flags)
+{
+	int epfd = real(epoll_create1)(flags);
+
+	if (epfd >= 0)
+		exa_set_start(epfd);
+	return epfd;
+}
+
+EXPORT int epoll_ctl(int epfd, int operation, int fd, struct epoll_event *event)
+{
+	int result = real(epoll_ctl)(epfd, operation, fd, event);
+
+	if (!result)
+		exa_set_control(epfd, operation, fd, event);
+	return result;
+}
+
 EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout,
 		       const sigset_t *mask)
 {
-	struct epoll_call call = { .epfd = epfd, .events = events, .max = max, .mask = mask };
+	struct epoll_call call;
 	struct exa_wait wait;
 	int ready;
 
 	if (likely(!exa_entries_any()))
 		return real(epoll_pwait)(epfd, events, max, timeout, mask);
+	call.epfd = epfd;
+	call.events = events;
+	call.max = max;
+	call.mask = mask;
 	wait.timeout = timeout < 0 ? EXA_FOREVER : (u64)timeout * 1000000;
 	ready = spin(&wait, &call);
 	if (!ready && wait.spent < wait.timeout)
@@ -72,13 +148,17 @@ static int kernel_pwait2(int epfd, struct epoll_event *events, int max,
 EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
 			const struct timespec *timeout, const sigset_t *mask)
 {
-	struct epoll_call call = { .epfd = epfd, .events = events, .max = max, .mask = mask };
+	struct epoll_call call;
 	struct exa_wait wait;
 	struct timespec rest;
 	int ready;
 
 	if (likely(!exa_entries_any()))
 		return kernel_pwait2(epfd, events, max, timeout, mask);
+	call.epfd = epfd;
+	call.events = events;
+	call.max = max;
+	call.mask = mask;
 	wait.timeout = exa_ns_of(timeout);
 	if (timeout && wait.timeout == EXA_FOREVER) {
 		exa_hand_over_others(NULL);

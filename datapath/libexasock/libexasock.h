@@ -152,6 +152,8 @@ enum exa_cell {
 	EXA_RETRY = 2,		/* native now; counters above the tag */
 	EXA_DISABLED = 3,
 	EXA_ENABLED = 4,
+	EXA_SET = 5,		/* an epoll set; its address above the tag */
+	EXA_WAITED = 6,		/* ENABLED, and in a set; a serial number above the tag */
 };
 
 #define EXA_CELL_TAG	7UL
@@ -175,6 +177,12 @@ static inline bool exa_cell_is_entry(uintptr_t cell)
 	return cell && !(cell & EXA_CELL_TAG);
 }
 
+/* Does it refer to something that counts its descriptors? */
+static inline bool exa_cell_counts(uintptr_t cell)
+{
+	return exa_cell_is_entry(cell) || (cell & EXA_CELL_TAG) == EXA_SET;
+}
+
 uintptr_t *exa_cell_make(int fd);
 void exa_table_each(unsigned int first, unsigned int last, void (*visit)(int fd, uintptr_t *cell));
 void exa_table_clear(void);
@@ -191,6 +199,7 @@ void exa_entry_drop(struct exa_entry *entry, uintptr_t to);
 void exa_entries_forget(void);
 bool exa_entries_any(void);
 void exa_ask_again(int fd);
+bool exa_may_attach(int fd);
 
 /* The entry of a descriptor that data is about to go through, attaching it if need be */
 static inline struct exa_entry *exa_find(int fd)
@@ -302,15 +311,46 @@ struct exa_wait {
 	void *call;		/* its arguments */
 	u64 timeout;	/* ns, or EXA_FOREVER */
 	u64 spent;		/* of it, when there was nothing */
+	bool blind;		/* there may be more than we look at: spin all the same */
 	unsigned int count;
 	struct exa_watched watched[EXA_WATCHED];
 };
 
 void exa_watch(struct exa_wait *wait, int fd, int at);
+void exa_watch_entry(struct exa_wait *wait, struct exa_entry *entry, u32 generation, int at);
 bool exa_watched_readable(const struct exa_watched *watched);
 int exa_wait_spin(struct exa_wait *wait);
 u64 exa_ns_of(const struct timespec *timeout);
 struct timespec exa_rest_of(const struct exa_wait *wait);
+
+/* interest.c: what epoll sets want to read */
+struct exa_interest {
+	struct exa_entry *entry;	/* NULL: not attached yet */
+	u32 generation;
+	int fd;
+	unsigned long serial;
+	struct epoll_event event;
+};
+
+struct exa_set {
+	u32 version;			/* odd: changing */
+	bool shared;			/* others may change it: not known any more */
+	unsigned int fds;		/* descriptors that name it; 0: unused */
+	unsigned int count;
+	struct exa_set *next;
+	struct exa_interest interests[EXA_WATCHED];
+} EXA_ATTRIBUTE(aligned(64));
+
+void exa_set_start(int epfd);
+void exa_set_put(struct exa_set *set);
+struct exa_set *exa_set_of(int epfd);
+void exa_set_control(int epfd, int operation, int fd, const struct epoll_event *event);
+void exa_sets_attached(uintptr_t is, struct exa_entry *entry);
+void exa_sets_share(void);
+void exa_sets_forget(void);
+bool exa_set_read(struct exa_set *set, struct exa_interest *interests, unsigned int *count,
+		  u32 *version);
+bool exa_set_is(const struct exa_set *set, u32 version);
 
 /* signal.c: what signal handlers have run in this thread */
 struct exa_signals {

@@ -53,6 +53,7 @@ EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 		return real(poll)(fds, count, timeout);
 	wait.count = 0;
 	wait.spent = 0;
+	wait.blind = false;
 	wait.timeout = timeout < 0 ? EXA_FOREVER : (u64)timeout * 1000000;
 	ready = spin(&wait, &call);
 	if (!ready && wait.spent < wait.timeout) {
@@ -75,6 +76,7 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeou
 		return real(ppoll)(fds, count, timeout, mask);
 	wait.count = 0;
 	wait.spent = 0;
+	wait.blind = false;
 	wait.timeout = exa_ns_of(timeout);
 	if (timeout && wait.timeout == EXA_FOREVER) {
 		exa_hand_over_others(NULL);

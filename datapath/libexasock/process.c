@@ -30,6 +30,7 @@ static void child(void)
 	exa_table_clear();
 	exa_looking_forget();
 	exa_entries_forget();
+	exa_sets_forget();
 	exa_context_forget();
 	disabled = false;
 	store(&exa_life->pid, getpid());
@@ -52,7 +53,7 @@ void exa_life_start(void)
 	}
 	life->pid = getpid();
 	if (swap_if(&exa_life, &none, life))
-		pthread_atfork(NULL, NULL, child);
+		pthread_atfork(exa_sets_share, NULL, child);
 	else
 		munmap(life, PAGE);
 }

@@ -89,6 +89,7 @@ EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except,
 	}
 	wait.count = 0;
 	wait.spent = 0;
+	wait.blind = false;
 	wait.timeout = exa_ns_of(timeout ? &rest : NULL);
 	if (!usable(count) || (timeout && wait.timeout == EXA_FOREVER)) {
 		exa_hand_over_others(NULL);
@@ -119,6 +120,7 @@ EXPORT int pselect(int count, fd_set *in, fd_set *out, fd_set *except,
 		return real(pselect)(count, in, out, except, timeout, mask);
 	wait.count = 0;
 	wait.spent = 0;
+	wait.blind = false;
 	wait.timeout = exa_ns_of(timeout);
 	if (!usable(count) || (timeout && wait.timeout == EXA_FOREVER)) {
 		exa_hand_over_others(NULL);

@@ -136,7 +136,9 @@ static int no_accel(int fd, bool off)
 		return 0;
 	}
 	is = load(cell);
-	if (!exa_cell_is_entry(is) && (off || is != EXA_NATIVE))
+	if (!off && (is == EXA_NATIVE || (is & EXA_CELL_TAG) == EXA_WAITED))
+		return 0;
+	if (!exa_cell_counts(is))
 		swap_if(cell, &is, becomes);
 	return 0;
 }

@@ -46,14 +46,40 @@ void exa_table_each(unsigned int first, unsigned int last, void (*visit)(int fd,
 static void clear_visited(int fd, uintptr_t *cell)
 {
 	(void)fd;
-	if (exa_cell_is_entry(*cell) || (*cell & EXA_CELL_TAG) == EXA_RETRY)
+	switch (*cell & EXA_CELL_TAG) {
+	case EXA_SET:
+		*cell = EXA_UNKNOWN;
+		break;
+	case EXA_NATIVE:
+	case EXA_DISABLED:
+		break;
+	default:
 		*cell = EXA_ENABLED;
+	}
 }
 
 /* In a child: the same files, but no attachments */
 void exa_table_clear(void)
 {
 	exa_table_each(0, UINT32_MAX, clear_visited);
+}
+
+/* Locked */
+static void put(uintptr_t is)
+{
+	if (exa_cell_is_entry(is))
+		exa_entry_put((struct exa_entry *)is);
+	else if ((is & EXA_CELL_TAG) == EXA_SET)
+		exa_set_put((struct exa_set *)(is & ~EXA_CELL_TAG));
+}
+
+/* Locked */
+static void get(uintptr_t is)
+{
+	if (exa_cell_is_entry(is))
+		((struct exa_entry *)is)->fds++;
+	else if ((is & EXA_CELL_TAG) == EXA_SET)
+		((struct exa_set *)(is & ~EXA_CELL_TAG))->fds++;
 }
 
 /* The number is being closed, or names something new */
@@ -65,7 +91,7 @@ void exa_forget(int fd)
 	if (!cell)
 		return;
 	is = load(cell);
-	if (!exa_cell_is_entry(is)) {
+	if (!exa_cell_counts(is)) {
 		if (is)
 			swap_if(cell, &is, (uintptr_t)EXA_UNKNOWN);
 		return;
@@ -74,8 +100,7 @@ void exa_forget(int fd)
 		return;
 	exa_lock(&kept);
 	is = exchange(cell, EXA_UNKNOWN);
-	if (exa_cell_is_entry(is))
-		exa_entry_put((struct exa_entry *)is);
+	put(is);
 	exa_unlock(&kept);
 }
 
@@ -104,8 +129,7 @@ void exa_copy_cell(int from, int to)
 	if (target) {
 		exa_lock(&kept);
 		is = load(source);
-		if (exa_cell_is_entry(is))
-			((struct exa_entry *)is)->fds++;
+		get(is);
 		store_release(target, is);
 		exa_unlock(&kept);
 	}

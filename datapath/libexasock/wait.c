@@ -10,17 +10,25 @@
 
 #define LOOKS_PER_QUESTION	8
 
-/* If @fd has a ring, look at it while waiting. Too many: the others are only the kernel's. */
+/* Look at it while waiting. Too many: the others are only the kernel's. */
+void exa_watch_entry(struct exa_wait *wait, struct exa_entry *entry, u32 generation, int at)
+{
+	if (wait->count == EXA_WATCHED || load_acquire(&entry->generation) != generation ||
+	    load(&entry->ring->dead))
+		return;
+	store(&entry->watcher, wait);
+	wait->watched[wait->count++] = (struct exa_watched){
+		.entry = entry, .generation = generation, .at = at,
+	};
+}
+
+/* If @fd has a ring, look at it while waiting */
 void exa_watch(struct exa_wait *wait, int fd, int at)
 {
 	struct exa_entry *entry = exa_known(fd);
 
-	if (!entry || wait->count == EXA_WATCHED || load(&entry->ring->dead))
-		return;
-	store(&entry->watcher, wait);
-	wait->watched[wait->count++] = (struct exa_watched){
-		.entry = entry, .generation = load_acquire(&entry->generation), .at = at,
-	};
+	if (entry)
+		exa_watch_entry(wait, entry, load_acquire(&entry->generation), at);
 }
 
 static bool held(const struct exa_watched *watched)
@@ -41,10 +49,12 @@ bool exa_watched_readable(const struct exa_watched *watched)
 /* Look at the rings for a moment, or until there is something */
 static void look(struct exa_wait *wait)
 {
-	unsigned int looks, i;
+	unsigned int looks = 0, i;
 	bool any = false;
 
-	for (looks = wait->count ? LOOKS_PER_QUESTION : 0; looks && !any; looks--) {
+	if (wait->count)
+		looks = wait->timeout ? LOOKS_PER_QUESTION : 1;
+	for (; looks && !any; looks--) {
 		for (i = 0; i < wait->count; i++) {
 			struct exa_watched *watched = &wait->watched[i];
 
@@ -69,6 +79,8 @@ int exa_wait_spin(struct exa_wait *wait)
 	int answer;
 
 	exa_hand_over_others(wait);
+	if (!wait->count && !wait->blind)
+		spin = 0;
 	if (spin > wait->timeout)
 		spin = wait->timeout;
 	if (spin)

@@ -188,6 +188,156 @@ static void test_oneshot(void)
 	expect(two.in, 0, "b");
 }
 
+/* --- without a flush: what stage two of waiting is about ---------------------------------- */
+
+/* A set that waits for @fd */
+static int set_of(int fd, unsigned int events)
+{
+	struct epoll_event event = { .events = events, .data.u64 = 0x1122334455667788 };
+	int epfd = epoll_create1(EPOLL_CLOEXEC);
+
+	CHECK(epfd >= 0 && !epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event));
+	return epfd;
+}
+
+static void test_epoll_holds(void)
+{
+	struct pair two = pair(true);
+	int epfd = set_of(two.in, EPOLLIN), copy = dup(epfd), flushes;
+	struct epoll_event events[4];
+
+	/* registered before it is attached */
+	expect_nothing(two.in);
+	flushes = (int)fake_calls.flush;
+	hold(&two, "x");
+	memset(events, '#', sizeof(events));
+	CHECK(epoll_wait(epfd, events, 4, -1) == 1);
+	CHECK(events[0].events == EPOLLIN && events[0].data.u64 == 0x1122334455667788);
+	CHECK(epoll_wait(copy, events, 4, 0) == 1);
+	CHECK(fake_held(two.in) == 1);
+	expect(two.in, 0, "x");
+	CHECK((int)fake_calls.flush == flushes);
+	CHECK(epoll_wait(epfd, events, 4, 0) == 0);
+	CHECK(epoll_wait(epfd, events, 0, 0) == -1 && errno == EINVAL);
+}
+
+static void test_epoll_changes(void)
+{
+	struct pair two = looked();
+	int epfd = set_of(two.in, EPOLLIN);
+	struct epoll_event event = { .events = EPOLLIN | EPOLLRDNORM, .data.u32 = 5 };
+
+	hold(&two, "x");
+	CHECK(!epoll_ctl(epfd, EPOLL_CTL_MOD, two.in, &event));
+	CHECK(epoll_wait(epfd, &event, 1, 0) == 1 && event.data.u32 == 5);
+	CHECK(event.events == (EPOLLIN | EPOLLRDNORM));
+	event.events = EPOLLPRI;
+	CHECK(!epoll_ctl(epfd, EPOLL_CTL_MOD, two.in, &event));
+	CHECK(epoll_wait(epfd, &event, 1, 5) == 0);
+	event.events = EPOLLIN;
+	CHECK(!epoll_ctl(epfd, EPOLL_CTL_MOD, two.in, &event));
+	CHECK(epoll_wait(epfd, &event, 1, 5) == 1);
+	CHECK(!epoll_ctl(epfd, EPOLL_CTL_DEL, two.in, NULL));
+	CHECK(epoll_ctl(epfd, EPOLL_CTL_DEL, two.in, NULL) == -1 && errno == ENOENT);
+	CHECK(epoll_wait(epfd, &event, 1, 5) == 0);
+	expect(two.in, 0, "x");
+}
+
+static void test_epoll_other_ready(void)
+{
+	struct pair two = looked();
+	int epfd = set_of(two.in, EPOLLIN), pipes[2], i, found = 0;
+	struct epoll_event event = { .events = EPOLLIN, .data.fd = 1 }, events[4];
+
+	CHECK(!pipe(pipes) && write(pipes[1], "x", 1) == 1);
+	CHECK(!epoll_ctl(epfd, EPOLL_CTL_ADD, pipes[0], &event));
+	hold(&two, "x");
+	/* the kernel's and ours, at the latest with the second report */
+	for (i = 0; i < 2; i++) {
+		int ready = epoll_wait(epfd, events, 4, 1000);
+
+		CHECK(ready > 0);
+		while (ready--)
+			found |= events[ready].data.u64 == 0x1122334455667788 ? 2 : 1;
+	}
+	CHECK(found == 3);
+	expect(two.in, 0, "x");
+}
+
+static void test_epoll_closed(void)
+{
+	struct pair two = looked();
+	int epfd = set_of(two.in, EPOLLIN), in = two.in;
+	struct epoll_event event;
+
+	close(two.in);
+	close(two.out);
+	/* the number's next socket is not in the set */
+	two = looked();
+	CHECK(two.in == in);
+	hold(&two, "x");
+	CHECK(epoll_wait(epfd, &event, 1, 10) == 0);
+	expect(two.in, 0, "x");
+	/* nor are the first set's wishes those of the next one */
+	close(epfd);
+	CHECK(epoll_create1(0) == epfd);
+	hold(&two, "x");
+	CHECK(epoll_wait(epfd, &event, 1, 10) == 0);
+	expect(two.in, 0, "x");
+}
+
+static void test_epoll_shared(void)
+{
+	struct pair two = looked();
+	int epfd = set_of(two.in, EPOLLIN);
+	struct epoll_event event;
+	int status;
+	pid_t child = fork();
+
+	if (!child) {
+		CHECK(!epoll_ctl(epfd, EPOLL_CTL_DEL, two.in, NULL));
+		_exit(0);
+	}
+	CHECK(waitpid(child, &status, 0) == child && !status);
+	/* the child has changed what we share */
+	hold(&two, "x");
+	CHECK(epoll_wait(epfd, &event, 1, 10) == 0);
+	expect(two.in, 0, "x");
+}
+
+static void test_epoll_many(void)
+{
+	struct pair many[70];
+	int epfd = epoll_create1(0), i;
+	struct epoll_event event = { .events = EPOLLIN };
+
+	for (i = 0; i < 70; i++) {
+		many[i] = looked();
+		event.data.fd = many[i].in;
+		CHECK(!epoll_ctl(epfd, EPOLL_CTL_ADD, many[i].in, &event));
+	}
+	for (i = 0; i < 70; i++) {
+		expect_nothing(many[i].in);
+		fake_sender(many[i].out);
+		hold(&many[i], "x");
+		CHECK(epoll_wait(epfd, &event, 1, 1000) == 1 && event.data.fd == many[i].in);
+		expect(many[i].in, 0, "x");
+	}
+}
+
+static void test_poll_holds(void)
+{
+	struct pair two = looked();
+	unsigned int flushes = fake_calls.flush;
+	struct pollfd fd = { .fd = two.in, .events = POLLIN | POLLRDNORM };
+
+	hold(&two, "x");
+	CHECK(poll(&fd, 1, -1) == 1 && fd.revents == (POLLIN | POLLRDNORM));
+	CHECK(fake_held(two.in) == 1);
+	expect(two.in, 0, "x");
+	CHECK(fake_calls.flush == flushes);
+}
+
 static struct pair wire;
 static struct pair shared;
 
@@ -249,7 +399,6 @@ static int times(void)
 	return __atomic_load_n(&handled, __ATOMIC_RELAXED);
 }
 
-
 static void count(int number)
 {
 	(void)number;
@@ -288,6 +437,13 @@ int main(void)
 		{ test_edge, "edge-triggered epoll has an edge for each arrival" },
 		{ test_oneshot, "one-shot epoll has one" },
 		{ test_event_loop, "an event loop misses nothing" },
+		{ test_poll_holds, "poll finds what is held without giving it away" },
+		{ test_epoll_holds, "so does level-triggered epoll" },
+		{ test_epoll_changes, "changes of an epoll set are heard" },
+		{ test_epoll_other_ready, "epoll reports the kernel's and ours" },
+		{ test_epoll_closed, "a closed socket's wishes are not its number's next owner's" },
+		{ test_epoll_shared, "a set that another process has is the kernel's alone" },
+		{ test_epoll_many, "a set of very many sockets works" },
 		{ test_masked_signals, "signals let in by a wait's mask end it" },
 	};
 

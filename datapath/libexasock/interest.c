@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What epoll sets wait for, as far as it concerns us: the level-triggered wish to read a
+ * UDP socket. The kernel's set stays the truth about everything else; a set that we have
+ * not seen made, or that another process shares, is not known here at all.
+ *
+ * A wish is often older than the socket's attachment. Then the socket's word in the table
+ * carries a number that the wish has too, by which they find each other later. As in the
+ * kernel a wish is about the socket, not the descriptor: it ends with the attachment.
+ *
+ * Changed under the lock, with an odd version meanwhile; read without it.
+ */
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "libexasock.h"
+
+#define SETS_AT_ONCE	64
+
+static struct exa_set *sets;		/* all, only ever added to */
+static unsigned long last_serial;
+
+static void change(struct exa_set *set)
+{
+	__atomic_add_fetch(&set->version, 1, __ATOMIC_ACQ_REL);
+}
+
+static struct exa_set *set_alloc(void)
+{
+	struct exa_set *set;
+	unsigned int i;
+
+	for (set = sets; set; set = set->next)
+		if (!set->fds)
+			return set;
+	set = mmap(NULL, SETS_AT_ONCE * sizeof(*set), PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (set == MAP_FAILED)
+		return NULL;
+	for (i = 0; i < SETS_AT_ONCE; i++) {
+		set[i].next = sets;
+		sets = &set[i];
+	}
+	return sets;
+}
+
+/* @epfd is a new set */
+void exa_set_start(int epfd)
+{
+	int error = errno;
+	struct exa_set *set;
+	uintptr_t *cell;
+	sigset_t kept;
+
+	exa_forget(epfd);
+	cell = exa_cell_make(epfd);
+	if (!cell || !exa_mine())
+		return;
+	exa_life_start();
+	exa_lock(&kept);
+	set = set_alloc();
+	if (set) {
+		change(set);
+		set->fds = 1;
+		set->shared = false;
+		set->count = 0;
+		change(set);
+		store_release(cell, (uintptr_t)set | EXA_SET);
+	}
+	exa_unlock(&kept);
+	errno = error;
+}
+
+/* One descriptor less. Locked. */
+void exa_set_put(struct exa_set *set)
+{
+	if (--set->fds)
+		return;
+	change(set);
+	set->count = 0;
+	change(set);
+}
+
+struct exa_set *exa_set_of(int epfd)
+{
+	const uintptr_t *cell = exa_cell(epfd);
+	uintptr_t is = cell ? load_acquire(cell) : EXA_UNKNOWN;
+
+	return (is & EXA_CELL_TAG) == EXA_SET ? (struct exa_set *)(is & ~EXA_CELL_TAG) : NULL;
+}
+
+/* Is this wish about what @is, the word of a descriptor, says? */
+static bool about(const struct exa_interest *interest, uintptr_t is)
+{
+	const struct exa_entry *entry = (const struct exa_entry *)is;
+
+	if (exa_cell_is_entry(is))
+		return interest->entry == entry && interest->generation == entry->generation;
+	return (is & EXA_CELL_TAG) == EXA_WAITED && !interest->entry &&
+	       interest->serial == is >> 3;
+}
+
+static void take_out(struct exa_set *set, int fd, uintptr_t is)
+{
+	unsigned int i;
+
+	for (i = 0; i < set->count; i++) {
+		if (set->interests[i].fd != fd || !about(&set->interests[i], is))
+			continue;
+		set->interests[i] = set->interests[--set->count];
+		return;
+	}
+}
+
+/* Of attachments that are over: their places may be used again */
+static void tidy_up(struct exa_set *set)
+{
+	unsigned int i = 0;
+
+	while (i < set->count) {
+		const struct exa_interest *interest = &set->interests[i];
+
+		if (interest->entry && interest->entry->generation != interest->generation)
+			set->interests[i] = set->interests[--set->count];
+		else
+			i++;
+	}
+}
+
+static void put_in(struct exa_set *set, int fd, uintptr_t is, const struct epoll_event *event)
+{
+	struct exa_interest *interest;
+
+	if (set->count == EXA_WATCHED)
+		tidy_up(set);
+	if (set->count == EXA_WATCHED) {
+		set->shared = true;	/* too many to look at one by one: the kernel's alone */
+		return;
+	}
+	interest = &set->interests[set->count++];
+	*interest = (struct exa_interest){ .fd = fd, .event = *event };
+	if (exa_cell_is_entry(is)) {
+		interest->entry = (struct exa_entry *)is;
+		interest->generation = interest->entry->generation;
+	} else {
+		interest->serial = is >> 3;
+	}
+}
+
+/* Only what the kernel would report for as long as there is something to read */
+static bool wanted(const struct epoll_event *event)
+{
+	return event->events & EPOLLIN &&
+	       !(event->events & (EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE));
+}
+
+/* The kernel has done it; @event as the caller gave it */
+void exa_set_control(int epfd, int operation, int fd, const struct epoll_event *event)
+{
+	struct exa_set *set = exa_set_of(epfd);
+	uintptr_t *cell = set ? exa_cell_make(fd) : NULL, is;
+	sigset_t kept;
+
+	if (!cell || !exa_mine() || !exa_may_attach(fd))
+		return;
+	exa_lock(&kept);
+	is = load(cell);
+	if (is == EXA_UNKNOWN || is == EXA_ENABLED) {
+		is = ++last_serial << 3 | EXA_WAITED;
+		store_release(cell, is);
+	}
+	change(set);
+	take_out(set, fd, is);
+	if (operation != EPOLL_CTL_DEL && wanted(event) &&
+	    (exa_cell_is_entry(is) || (is & EXA_CELL_TAG) == EXA_WAITED))
+		put_in(set, fd, is, event);
+	change(set);
+	exa_unlock(&kept);
+}
+
+/* A socket whose word said @is has been attached: wishes that waited for it. Locked. */
+void exa_sets_attached(uintptr_t is, struct exa_entry *entry)
+{
+	struct exa_set *set;
+	unsigned int i;
+
+	if ((is & EXA_CELL_TAG) != EXA_WAITED)
+		return;
+	for (set = sets; set; set = set->next) {
+		for (i = 0; set->fds && i < set->count; i++) {
+			struct exa_interest *interest = &set->interests[i];
+
+			if (!about(interest, is))
+				continue;
+			change(set);
+			interest->entry = entry;
+			interest->generation = entry->generation;
+			change(set);
+		}
+	}
+}
+
+/* Before a fork: from now on another process may change the sets there are */
+void exa_sets_share(void)
+{
+	struct exa_set *set;
+
+	for (set = load_acquire(&sets); set; set = set->next)
+		store(&set->shared, true);
+}
+
+/* In a child: the sets are its parent's */
+void exa_sets_forget(void)
+{
+	struct exa_set *set;
+
+	for (set = sets; set; set = set->next) {
+		set->fds = 0;
+		set->count = 0;
+		set->version = 0;
+	}
+}
+
+/*
+ * What the set wants of sockets that are attached, and the version that is true of.
+ * False: not known, or changing.
+ */
+bool exa_set_read(struct exa_set *set, struct exa_interest *interests, unsigned int *count,
+		  u32 *version)
+{
+	unsigned int i, all;
+
+	*version = load_acquire(&set->version);
+	if (*version & 1 || load(&set->shared))
+		return false;
+	all = load(&set->count);
+	*count = 0;
+	for (i = 0; i < all && i < EXA_WATCHED; i++)
+		if (load(&set->interests[i].entry))
+			memcpy(&interests[(*count)++], &set->interests[i], sizeof(*interests));
+	return exa_set_is(set, *version);
+}
+
+bool exa_set_is(const struct exa_set *set, u32 version)
+{
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return load(&set->version) == version && !load(&set->shared);
+}
