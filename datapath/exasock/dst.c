@@ -2,8 +2,8 @@
 /*
  * Destinations of a namespace: the kernel's own routes, looked up in that namespace with
  * everything its lookup uses (rule N2), and kept while they are current. Neighbours are
- * not kept: the kernel's table is asked for each datagram, so that a MAC address is never
- * stale, and only one that the kernel holds confirmed is used.
+ * not kept: the kernel's table is asked for each datagram, so that a MAC address is what the
+ * stack would have used this moment.
  */
 
 #include <linux/if_macvlan.h>
@@ -144,7 +144,7 @@ static bool on_this_host(struct exa_dst *dst, const u8 *mac)
 	return false;
 }
 
-/* The destination's MAC address, if the kernel would use it this moment without a doubt */
+/* The destination's MAC address, if the kernel would send this moment, and by the wire */
 enum exasock_reason exa_dst_mac(struct exa_dst *dst, struct sock *sk, u8 *mac)
 {
 	const struct rtable *rt = dst->rt;
@@ -156,7 +156,12 @@ enum exasock_reason exa_dst_mac(struct exa_dst *dst, struct sock *sk, u8 *mac)
 		return EXASOCK_R_NEIGHBOUR;
 	neighbour = __ipv4_neigh_lookup_noref(rt->dst.dev,
 					      (__force u32)rt_nexthop(rt, dst->daddr));
-	if (!neighbour || !(READ_ONCE(neighbour->nud_state) & NUD_CONNECTED))
+	/*
+	 * As the stack does: an address that was not confirmed lately is used all the same,
+	 * and the kernel is told to find out. Without one it is the stack's to wait for it.
+	 */
+	if (!neighbour || (!(READ_ONCE(neighbour->nud_state) & NUD_CONNECTED) &&
+			   neigh_event_send(neighbour, NULL)))
 		return EXASOCK_R_NEIGHBOUR;
 	neigh_ha_snapshot(mac, neighbour, rt->dst.dev);
 	return on_this_host(dst, mac) ? EXASOCK_R_LOOP : EXASOCK_R_NONE;

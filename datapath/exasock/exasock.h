@@ -83,6 +83,7 @@ struct exa_ns {
 	unsigned int gen;		/* of its devices: grows when one comes or goes */
 	bool bypass;			/* EXASOCK_SET_BYPASS_FILTERS */
 	struct list_head ifaces;
+	struct hlist_head socks;	/* attachments; exa_sock_lock, read under RCU */
 	spinlock_t lock;		/* replacing what follows */
 	struct exa_dst __rcu *dst[EXA_DST_SLOTS];
 	struct exa_flow __rcu *flow[EXA_FLOW_SLOTS];
@@ -133,6 +134,7 @@ struct exa_sock {
 	struct exa_context *context;
 	struct exa_ns *ns;
 	struct hlist_node node;		/* exa_socks, by sk */
+	struct hlist_node sibling;	/* in its namespace */
 	struct list_head list;		/* exa_all, under exa_mutex */
 	u32 handle;
 
@@ -206,6 +208,7 @@ enum exasock_reason exa_hold(struct exa_sock *es, const struct exa_iface *iface,
 			     const struct exa_packet *packet, u16 cmsg, __be32 spec_dst);
 bool exa_pass(struct exa_sock *es, const struct exanic_rx_frame *frame,
 	      enum exasock_reason reason);
+bool exa_pass_unseen(struct exa_ns *ns, const struct exanic_rx_frame *frame);
 void exa_flush(struct exa_sock *es, enum exasock_reason reason);
 
 /* receive.c */
@@ -216,6 +219,7 @@ void exa_receive_stop(void);
 enum exa_parse {
 	EXA_PARSE_GOOD,
 	EXA_PARSE_OTHER,	/* no UDP over IPv4 */
+	EXA_PARSE_UNSEEN,	/* it is, but whose cannot be told: a fragment, or IP options */
 	EXA_PARSE_ODD,		/* it is, but the kernel should judge it; addresses are set */
 };
 

@@ -63,8 +63,10 @@ enum exa_parse exa_parse(const struct exanic_rx_frame *frame, struct exa_packet 
 	packet->multicast = is_multicast_ether_addr(eth->h_dest);
 
 	ip = (const struct iphdr *)(head + packet->network);
-	if (ip->version != 4 || ip->protocol != IPPROTO_UDP || ip_is_fragment(ip) || ip->ihl != 5)
+	if (ip->version != 4 || ip->protocol != IPPROTO_UDP)
 		return EXA_PARSE_OTHER;
+	if (ip_is_fragment(ip) || ip->ihl != 5)
+		return EXA_PARSE_UNSEEN;
 	udp = (const struct udphdr *)(ip + 1);
 	total = ntohs(ip->tot_len);
 	udp_length = ntohs(udp->len);

@@ -43,6 +43,8 @@ static bool receive(const struct exanic_rx_frame *frame)
 	iface = exa_iface_of_frame(frame->dev, packet.vid, packet.dmac, packet.multicast);
 	if (!iface || !READ_ONCE(iface->up))
 		return false;
+	if (parsed == EXA_PARSE_UNSEEN)
+		return exa_pass_unseen(iface->ns, frame);
 	sk = exa_lookup(iface->ns->net, &packet, iface->ifindex, &shared);
 	if (!sk)
 		return false;

@@ -89,6 +89,7 @@ static void sock_unhash(struct exa_sock *es)
 {
 	spin_lock_bh(&exa_sock_lock);
 	hlist_del_init_rcu(&es->node);
+	hlist_del_init_rcu(&es->sibling);
 	spin_unlock_bh(&exa_sock_lock);
 }
 
@@ -158,6 +159,7 @@ static int sock_hook(struct sock *sk, struct exa_sock *es)
 	es->sk = sk;
 	spin_lock(&exa_sock_lock);
 	hash_add_rcu(exa_socks, &es->node, sock_key(sk));
+	hlist_add_head_rcu(&es->sibling, &es->ns->socks);
 	spin_unlock(&exa_sock_lock);
 	/* its memory outlives lookups under RCU even if it was never bound */
 	sock_set_flag(sk, SOCK_RCU_FREE);
@@ -227,10 +229,10 @@ static int sock_attach(struct exa_context *context, struct exa_ns *ns, struct so
 	if (err)
 		goto free;
 	es->ring->handle = es->handle;
+	es->ns = ns;
 	err = sock_hook(sk, es);
 	if (err)
 		goto erase;
-	es->ns = ns;
 	refcount_inc(&ns->refs);
 	xa_store(&context->socks, es->handle, es, GFP_KERNEL_ACCOUNT);
 	list_add(&es->list, &exa_all);

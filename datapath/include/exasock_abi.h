@@ -99,7 +99,7 @@ enum exasock_reason {
 	EXASOCK_R_UNBOUND,	/* no local port yet */
 	EXASOCK_R_ERROR,	/* a pending error or a shut down socket */
 	EXASOCK_R_BEHIND,	/* earlier datagrams are still in the kernel's hands */
-	EXASOCK_R_NEIGHBOUR,	/* its MAC address is unknown or unconfirmed */
+	EXASOCK_R_NEIGHBOUR,	/* its MAC address is not known yet */
 	EXASOCK_R_LOOP,		/* a copy, or all of it, stays on this host */
 	EXASOCK_R_BUSY,		/* no room in the transmit memory */
 	EXASOCK_R_REASONS,
