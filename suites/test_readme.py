@@ -36,6 +36,20 @@ def test_a_packet_answered_from_a_namespace(session: Session, defer: Callable[..
     assert "10.9.0.1" in done.stdout and "echo-reply" in done.stdout
 
 
+def test_an_accelerated_program(session: Session, defer: Callable[..., None]) -> None:
+    """N5: what README.md does with `exasock` in front of a server and a client sends and receives past the
+    kernel, and exasock-stat says so."""
+    defer(session.agent.exec, ["sh", "-c", "ip netns del red; ip netns del blue; true"])
+    done = session.agent.exec(
+        ["sh", "-c", block("Accelerate a program", "sh")], timeout=scaled(30), check=False
+    )
+    rows = [line.split() for line in done.stdout.splitlines() if ":7000" in line]
+    assert len(rows) == 2, done.stdout + done.stderr
+    for row in rows:
+        _pid, _program, _netns, _local, _peer, received, _, sent, _ = row
+        assert int(received) > 50 and int(sent) > 50, done.stdout
+
+
 def test_the_test_of_your_own() -> None:
     """The test that README.md shows is suites/test_example.py, which runs with the others."""
     shown = block("A test of your own", "python")
