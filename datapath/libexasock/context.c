@@ -72,6 +72,18 @@ int exa_context_open(void)
 	return 0;
 }
 
+/*
+ * True: somebody has closed it without us, as programs do that close everything by raw
+ * system calls. The attachments are gone with it; a new one can be opened. Locked.
+ */
+bool exa_context_lost(void)
+{
+	if (exa_context.fd < 0 || real(fcntl)(exa_context.fd, F_GETFD) >= 0)
+		return false;
+	store_release(&exa_context.fd, -1);
+	return true;
+}
+
 /* The application is about to put something on our number: go to another one. Locked. */
 void exa_context_move(void)
 {

@@ -25,7 +25,7 @@ static int bad(void)
 static void make_way(int fd)
 {
 	int error = errno;
-	sigset_t kept;
+	struct exa_kept kept;
 
 	if (!is_context(fd) || !exa_mine())
 		return;

@@ -199,7 +199,7 @@ static void drop_visited(int fd, uintptr_t *cell)
 /* The attachment is over, or unwanted: its descriptors' words become @to */
 void exa_entry_drop(struct exa_entry *entry, uintptr_t to)
 {
-	sigset_t kept;
+	struct exa_kept kept;
 
 	if (!exa_mine())
 		return;
@@ -268,8 +268,12 @@ static uintptr_t attach(int fd, uintptr_t was)
 	error = -exa_context_open();
 	if (error)
 		return refused(error, was);
-	if (exa_context_ioctl(EXASOCK_IOC_ATTACH, &attach))
-		return refused(errno, was);
+	if (exa_context_ioctl(EXASOCK_IOC_ATTACH, &attach)) {
+		error = errno;
+		if (error == EBADF && exa_context_lost())
+			return retry_later(was);
+		return refused(error, was);
+	}
 	entry = exa_entry_of_handle(attach.handle);
 	if (!entry)
 		entry = exa_entry_start(&attach);
@@ -313,7 +317,7 @@ struct exa_entry *exa_find_slow(int fd)
 {
 	uintptr_t *cell = exa_cell_make(fd), is, becomes;
 	int error = errno;
-	sigset_t kept;
+	struct exa_kept kept;
 
 	if (!cell)
 		goto none;

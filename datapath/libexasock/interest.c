@@ -51,7 +51,7 @@ void exa_set_start(int epfd)
 	int error = errno;
 	struct exa_set *set;
 	uintptr_t *cell;
-	sigset_t kept;
+	struct exa_kept kept;
 
 	exa_forget(epfd);
 	cell = exa_cell_make(epfd);
@@ -160,7 +160,7 @@ void exa_set_control(int epfd, int operation, int fd, const struct epoll_event *
 {
 	struct exa_set *set = exa_set_of(epfd);
 	uintptr_t *cell = set ? exa_cell_make(fd) : NULL, is;
-	sigset_t kept;
+	struct exa_kept kept;
 
 	if (!cell || !exa_mine() || !exa_may_attach(fd))
 		return;

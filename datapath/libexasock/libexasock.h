@@ -92,6 +92,7 @@ extern struct exa_context exa_context;
 
 int exa_context_open(void);
 void exa_context_move(void);
+bool exa_context_lost(void);
 void exa_context_forget(void);
 int exa_context_ioctl(unsigned long request, void *argument);
 
@@ -102,10 +103,16 @@ struct exa_life {
 
 extern struct exa_life *exa_life;
 
+/* What the holder of the lock had before */
+struct exa_kept {
+	sigset_t mask;
+	int cancel;
+};
+
 void exa_life_start(void);
 bool exa_mine(void);
-void exa_lock(sigset_t *kept);
-void exa_unlock(const sigset_t *kept);
+void exa_lock(struct exa_kept *kept);
+void exa_unlock(const struct exa_kept *kept);
 void exa_disable(const char *why);
 bool exa_disabled(void);
 

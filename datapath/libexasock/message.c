@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* One line on standard error in one write, so that lines of threads do not mix */
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 void exa_say(const char *prefix, const char *format, ...)
 {
 	size_t length = strlen(prefix);
-	int kept = errno, more;
+	int kept = errno, cancel, more;
 	char line[256];
 	va_list list;
 
@@ -23,7 +24,10 @@ void exa_say(const char *prefix, const char *format, ...)
 	if (length > sizeof(line) - 2)
 		length = sizeof(line) - 2;
 	line[length++] = '\n';
+	/* the call that this is about has been made: it cannot be cancelled any more */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	if (real(write)(STDERR_FILENO, line, length) < 0)
 		errno = kept;	/* nobody listens */
+	pthread_setcancelstate(cancel, NULL);
 	errno = kept;
 }

@@ -52,10 +52,14 @@ void exa_life_start(void)
 		return exa_disable("this kernel cannot tell a child");
 	}
 	life->pid = getpid();
-	if (swap_if(&exa_life, &none, life))
-		pthread_atfork(exa_sets_share, NULL, child);
-	else
+	if (!swap_if(&exa_life, &none, life))
 		munmap(life, PAGE);
+}
+
+/* Not when first needed, which may be in a signal handler */
+static void __attribute__((constructor)) watch_forks(void)
+{
+	pthread_atfork(exa_sets_share, NULL, child);
 }
 
 /* May this process change the table? Not if it only borrows its memory. */
@@ -73,22 +77,24 @@ bool exa_mine(void)
 }
 
 /*
- * Signals wait meanwhile: close() may be called by a handler that interrupted the
- * holder of the lock.
+ * Signals wait meanwhile: close() may be called by a handler that interrupted the holder
+ * of the lock. So does cancellation, which would leave it locked.
  */
-void exa_lock(sigset_t *kept)
+void exa_lock(struct exa_kept *kept)
 {
 	sigset_t all;
 
 	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, kept);
+	pthread_sigmask(SIG_BLOCK, &all, &kept->mask);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &kept->cancel);
 	pthread_mutex_lock(&lock);
 }
 
-void exa_unlock(const sigset_t *kept)
+void exa_unlock(const struct exa_kept *kept)
 {
 	pthread_mutex_unlock(&lock);
-	pthread_sigmask(SIG_SETMASK, kept, NULL);
+	pthread_setcancelstate(kept->cancel, NULL);
+	pthread_sigmask(SIG_SETMASK, &kept->mask, NULL);
 }
 
 /* No more new entries in this process */

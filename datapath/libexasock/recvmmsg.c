@@ -4,6 +4,8 @@
  * served here: one that waits for all of them, or with a timeout, is the kernel's.
  */
 
+#include <pthread.h>
+
 #include "libexasock.h"
 
 static struct exa_receive receive_of(int fd, struct mmsghdr *message, int flags)
@@ -26,14 +28,16 @@ static bool error_waits(int fd)
 }
 
 /*
- * After the first one: whatever is there. What is in the socket's own queue is read by
- * the kernel's own recvmmsg, which knows what to do with an error in the middle.
+ * After the first one, which must not be lost to a cancellation: whatever is there. What
+ * is in the socket's own queue is read by the kernel's own recvmmsg, which knows what to
+ * do with an error in the middle.
  */
 static unsigned int receive_more(struct exa_entry *entry, int fd, struct mmsghdr *messages,
 				 unsigned int done, unsigned int count, int flags)
 {
-	int kept = errno;
+	int kept = errno, cancel;
 
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	while (done < count) {
 		struct mmsghdr *message = &messages[done];
 		struct exa_receive receive;
@@ -58,6 +62,7 @@ static unsigned int receive_more(struct exa_entry *entry, int fd, struct mmsghdr
 		message->msg_len = (unsigned int)got;
 		done++;
 	}
+	pthread_setcancelstate(cancel, NULL);
 	errno = kept;
 	return done;
 }

@@ -105,7 +105,7 @@ EXPORT int sigaction(int number, const struct sigaction *action,
 {
 	struct sigaction before, wrapped;
 	handler_type handler;
-	sigset_t kept;
+	struct exa_kept kept;
 	bool info;
 	int result;
 
@@ -145,7 +145,7 @@ static sighandler_t simple(int number, sighandler_t handler,
 {
 	struct sigaction before;
 	sighandler_t old;
-	sigset_t kept;
+	struct exa_kept kept;
 
 	if (!load_acquire(&watching) || !valid(number))
 		return function(number, handler);
@@ -182,7 +182,7 @@ EXPORT sighandler_t sigset(int number, sighandler_t handler)
 
 EXPORT int siginterrupt(int number, int on)
 {
-	sigset_t kept;
+	struct exa_kept kept;
 	int result;
 
 	if (!load_acquire(&watching) || !valid(number) || !exa_mine())

@@ -86,7 +86,7 @@ static void get(uintptr_t is)
 void exa_forget(int fd)
 {
 	uintptr_t *cell = exa_cell(fd), is;
-	sigset_t kept;
+	struct exa_kept kept;
 
 	if (!cell)
 		return;
@@ -120,7 +120,7 @@ void exa_copy_cell(int from, int to)
 {
 	uintptr_t *source = exa_cell(from), *target, is;
 	int error = errno;
-	sigset_t kept;
+	struct exa_kept kept;
 
 	exa_forget(to);
 	if (!source || !load(source) || !exa_mine())

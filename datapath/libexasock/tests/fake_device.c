@@ -231,6 +231,8 @@ int exa_device_ioctl(int fd, unsigned long request, void *argument)
 {
 	int result;
 
+	if (syscall(SYS_fcntl, fd, F_GETFD) < 0)
+		return -1;
 	context = fd;
 	pthread_mutex_lock(&big_lock);
 	result = serve(fd, request, argument);

@@ -137,6 +137,22 @@ static void test_context_hidden(void)
 	CHECK(!close(context));
 }
 
+/* A program that closes everything, and does not ask the C library to */
+static void test_context_lost(void)
+{
+	struct pair two = looked();
+	int i, context = fake_context();
+
+	CHECK(!syscall(SYS_close_range, 3, ~0U, 0));
+	CHECK(syscall(SYS_fcntl, context, F_GETFD) == -1);
+	two = pair(true);
+	for (i = 0; i < 200; i++)
+		expect_nothing(two.in);
+	CHECK(fake_attached(two.in));
+	hold(&two, "x");
+	expect(two.in, MSG_DONTWAIT, "x");
+}
+
 static void test_numbers(void)
 {
 	int before = dup(0), after;
@@ -321,6 +337,7 @@ int main(void)
 		{ test_copy_made_elsewhere, "a copy that came some other way is recognised" },
 		{ test_ranges, "closing ranges closes all but our own" },
 		{ test_context_hidden, "our own descriptor is not there for the application" },
+		{ test_context_lost, "closed all the same, it is replaced" },
 		{ test_numbers, "the application gets the numbers it would get" },
 		{ test_small_limit, "with few descriptors allowed it still works" },
 		{ test_other_files, "other files are left alone" },
