@@ -334,8 +334,11 @@ struct exa_entry *exa_find_slow(int fd)
 		goto none;
 	if (!exa_mine())
 		goto none;
+	errno = 0;
 	if (!is_plain_udp(fd)) {
-		swap_if(cell, &is, (uintptr_t)EXA_NATIVE);
+		/* a number that is nothing may become a socket at this moment */
+		if (errno != EBADF)
+			swap_if(cell, &is, (uintptr_t)EXA_NATIVE);
 		goto none;
 	}
 	exa_life_start();
