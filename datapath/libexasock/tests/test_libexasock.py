@@ -1,7 +1,7 @@
 """The preload library without its kernel module: a stand-in for the module, and no module at all.
 
-The C programs beside this file print a line per property, ``ok - property`` or ``not ok - property``; what they
-compare with is the kernel's own behaviour on the loopback device. Everything is built in a scratch copy.
+The C programs beside this file print a line per property, ``ok - property`` or ``not ok - property``; what
+they compare with is the kernel's own behaviour on the loopback device. Everything is built in a scratch copy.
 """
 
 from __future__ import annotations
