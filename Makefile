@@ -12,7 +12,7 @@ PYTEST := $(PYTHON) -m pytest --junit-xml
 JUNIT := out/junit
 MAKE_HERE := $(MAKE) --no-print-directory
 # What needs root: it installs packages, makes namespaces, or runs the lab.
-AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell images image-verify image-test lock unit suites bench lint test
+AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell images image-verify image-test lock unit suites fuzz bench lint test
 
 .DEFAULT_GOAL := help
 .PHONY: help $(AS_ROOT)
@@ -58,13 +58,21 @@ lock: bootstrap ## write all locks anew: Python packages and images
 	@$(PYTHON) -m images lock
 
 unit: bootstrap ## native tests: no image, no lab
-	@$(PYTEST) $(JUNIT)/unit.xml -m "not lab and not lint" lab images
+	@$(PYTEST) $(JUNIT)/unit.xml -m "not lab and not lint" lab images datapath
 
 image-test: lab-up ## tests of the image, in the lab
 	@$(PYTEST) $(JUNIT)/image.xml -m lab images
 
 suites: lab-up ## the suites, on the lab
 	@$(PYTEST) $(JUNIT)/suites.xml suites
+
+# Its seed is the time, and told; FUZZ and SEED name others.
+FUZZ ?= 600
+SEED ?= $(shell date +%s)
+fuzz: lab-up ## for FUZZ=600 seconds: /dev/exasock, hostile; then random programs, accelerated or not, compared
+	@echo "seed $(SEED)"
+	@$(PYTEST) $(JUNIT)/fuzz.xml suites/exasock/test_fuzz.py --fuzz-seconds $(FUZZ) --first-seed $(SEED)
+	@$(PYTEST) $(JUNIT)/random.xml suites/exasock/test_random.py --seeds $(shell expr $(FUZZ) / 4) --first-seed $(SEED)
 
 bench: bootstrap ## measure: a table, and out/bench.json
 	@$(PYTHON) -m suites.bench

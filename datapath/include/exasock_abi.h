@@ -16,13 +16,20 @@
  *	FREE(n)		the reader is done: the slot may be written again
  *	KERNEL(n)	the kernel gave it to the stack (compare-and-swap from HELD)
  *
- * A reader goes through the numbers in order. A datagram that is KERNEL has
- * gone into the socket's own queue, and everything held after it follows it
- * there: a reader that meets one calls FLUSH, then reads the native socket
- * until that has nothing. The kernel holds a datagram only while the socket's
- * own queue is empty, so held ones are always younger than queued ones; and
- * ring->native grows whenever the socket's own queue gets something or an
- * error arrives, so a reader need not ask the native socket before that.
+ * A reader goes through the numbers in order, from control->tail on, which is
+ * 1 at first like ring->head. A datagram that is KERNEL has gone into the
+ * socket's own queue, and everything held after it follows it there: a reader
+ * that meets one calls FLUSH, which waits for a delivery that is under way,
+ * moves the tail past it only then (another reader would take the next one
+ * before it is in the queue), and reads the native socket until that has
+ * nothing. The slot of a KERNEL number may be written again like a FREE one, so
+ * a reader that lags may find another number's word at the tail: the same
+ * remedy, and the tail goes to the head as it was before the FLUSH.
+ *
+ * The kernel holds a datagram only while the socket's own queue is empty, so
+ * held ones are always younger than queued ones; and ring->native grows whenever
+ * the socket's own queue gets something or an error arrives, so a reader need
+ * not ask the native socket before that.
  */
 #ifndef EXASOCK_ABI_H
 #define EXASOCK_ABI_H
@@ -290,7 +297,7 @@ struct exasock_list {
 #define EXASOCK_IOC_INFO	_IOR('E', 0x40, struct exasock_info)
 #define EXASOCK_IOC_ATTACH	_IOWR('E', 0x41, struct exasock_attach)
 #define EXASOCK_IOC_DETACH	_IOW('E', 0x42, __u32)	/* handle */
-#define EXASOCK_IOC_FLUSH	_IOW('E', 0x43, __u32)	/* handle: held datagrams to the stack, now */
+#define EXASOCK_IOC_FLUSH	_IOW('E', 0x43, __u32)	/* handle; to the stack, now */
 #define EXASOCK_IOC_SEND	_IOW('E', 0x44, struct exasock_send)
 #define EXASOCK_IOC_SETTING	_IOWR('E', 0x45, struct exasock_setting)
 #define EXASOCK_IOC_LIST	_IOWR('E', 0x46, struct exasock_list)

@@ -38,8 +38,7 @@ static const char usage[] =
 	"                         setting it needs CAP_NET_ADMIN in the namespace\n"
 	"  -h, --help\n";
 
-__attribute__((noreturn, format(printf, 1, 2)))
-static void fail(const char *format, ...)
+static _Noreturn void fail(const char *format, ...)
 {
 	va_list arguments;
 
@@ -83,7 +82,7 @@ static struct exasock_stat *list(int fd, bool all, unsigned int *count)
 		request.room = room;
 		if (ioctl(fd, EXASOCK_IOC_LIST, &request)) {
 			if (errno == EPERM)
-				fail("all namespaces are shown to who has CAP_NET_ADMIN in the initial one");
+				fail("-a needs CAP_NET_ADMIN in the initial namespace");
 			fail("listing sockets: %s", strerror(errno));
 		}
 		if (request.count <= room)
@@ -206,7 +205,7 @@ static void show_all(int fd, const struct options *options)
 	free(stats);
 }
 
-static void filters(int fd, const char *to)
+static void setting_of_filters(int fd, const char *to)
 {
 	struct exasock_setting setting = { .name = EXASOCK_SET_BYPASS_FILTERS };
 
@@ -267,7 +266,7 @@ int main(int argc, char **argv)
 		fail("what is '%s'? exasock-stat --help lists the options", argv[optind]);
 	fd = open_device();
 	if (options.filters)
-		filters(fd, options.filters_to);
+		setting_of_filters(fd, options.filters_to);
 	else
 		show_all(fd, &options);
 	close(fd);

@@ -64,7 +64,7 @@ def kernel_arguments(machine: Machine) -> str:
     if machine.accelerator != "kvm":
         # An emulated processor does not speculate; what guards against it costs a return per indirect call.
         words.append("mitigations=off")
-        # Its processors stand still for milliseconds: a spinning process is not to be taken for one that left.
+        # Its processors stand still for milliseconds: a process that spins then has not left.
         words += ["exasock.hold_us=50000", "exasock.fresh_us=50000"]
     if machine.tsc_khz is not None:
         words.append(f"tsc_early_khz={machine.tsc_khz}")
