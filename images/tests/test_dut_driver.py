@@ -32,6 +32,13 @@ def test_ports_keep_the_kernels_names(dut: Dut) -> None:
     assert names and all(name.startswith("eth") for name in names)
 
 
+def test_ports_never_drop_by_time(dut: Dut) -> None:
+    """What waits to be sent waits: a queue that drops old frames loses them on a slow guest."""
+    ports = dut.host.check_output("grep -l DRIVER=exanic /sys/class/net/*/device/uevent").splitlines()
+    for port in (path.split("/")[4] for path in ports):
+        assert "qdisc pfifo_fast " in dut.host.check_output(f"tc qdisc show dev {port} root")
+
+
 def test_device_nodes(dut: Dut) -> None:
     """/dev/exanicN: character devices of root; what others may do with them the driver decides (N6)."""
     nodes = dut.host.check_output("ls /dev/exanic*").split()
