@@ -74,6 +74,7 @@ def make_plan(
     paths: Paths, config: Config, images: Images, found: accelerator.Found, profile: command.Profile
 ) -> Plan:
     """Everything the supervisor needs to start the lab, and write down, from what was chosen."""
+    together = placement.together(config.placement, found.name)
     machine = command.Machine(
         kernel=images.dut / "vmlinux",
         initrd=images.dut / "initrd.img",
@@ -83,6 +84,7 @@ def make_plan(
         memory=config.memory,
         profile=profile,
         tsc_khz=tsc.khz() if found.name == "tcg" else None,
+        together=together,
         cards=tuple(command.CardSlot(card.name, paths.card(card.name)) for card in config.cards),
         agent=paths.agent,
         serial=paths.serial,
@@ -101,7 +103,7 @@ def make_plan(
         "config": config.source,
         "cpus": config.cpus,
         "memory": config.memory,
-        "together": placement.together(config.placement, found.name),
+        "together": together,
         "cards": [asdict(card) | {"ports": card.ports} for card in config.cards],
         "wiring": [segment.model_dump() for segment in config.wiring.segments],
     }

@@ -38,6 +38,7 @@ class Machine:
     """One virtual machine. ``memory`` in MiB; sockets are made by QEMU, except the cards' and QMP's.
 
     ``tsc_khz``: what to tell the guest's kernel about its time stamp counter (``lab.machine.tsc``).
+    ``together``: the lab is gathered on one processor (``lab.placement``).
     """
 
     kernel: Path
@@ -53,6 +54,7 @@ class Machine:
     serial_log: Path | None = None
     management: bool = True
     tsc_khz: int | None = None
+    together: bool = False
     arguments: tuple[str, ...] = ()
     name: str = "lab"
     extra: tuple[str, ...] = field(default=(), repr=False)
@@ -95,7 +97,11 @@ def qemu_argv(machine: Machine, qmp_fd: int | str) -> list[str]:
     else:
         # Without "fast string" flags the kernel copies by words: emulated, `rep movsb` goes byte by byte, and
         # copying was most of what the guest did (TCP over its loopback: 0.28 Gbit/s with, 2.4 without).
-        accelerator, cpu = "tcg,thread=multi", "max,erms=off,fsrm=off"
+        # On one processor the guest's processors take turns in one thread. With a thread each, one that
+        # waits for a spin lock keeps the one that holds it from running, for a time slice of the host's, and
+        # both queue for QEMU's own lock behind every doorbell.
+        threads = "single" if machine.together else "multi"
+        accelerator, cpu = f"tcg,thread={threads}", "max,erms=off,fsrm=off"
     argv = [
         "qemu-system-x86_64",
         "-name", machine.name,

@@ -42,6 +42,14 @@ def test_memory_can_be_reached_by_the_card() -> None:
     assert "memory-backend=memory" in option(argv, "-machine")
 
 
+def test_one_thread_on_one_processor() -> None:
+    """The guest's processors take turns where they would have to anyway; with KVM they are the host's own."""
+    assert option(qemu_argv(MACHINE, 9), "-accel") == "tcg,thread=multi"
+    gathered = replace(MACHINE, together=True)
+    assert option(qemu_argv(gathered, 9), "-accel") == "tcg,thread=single"
+    assert option(qemu_argv(replace(gathered, accelerator="kvm"), 9), "-accel") == "kvm"
+
+
 def test_clock_needs_no_watchdog() -> None:
     """No HPET, and a TSC the kernel believes in: else it changes its clock under load."""
     assert "hpet=off" in option(qemu_argv(MACHINE, 9), "-machine")
