@@ -157,7 +157,8 @@ struct exanic_port {
 	/* hot */
 	struct napi_struct napi;
 	struct hrtimer rx_timer;
-	u32 rx_usecs;
+	u32 rx_usecs;			/* longest wait between two looks at the ring */
+	u32 rx_wait;			/* the one that goes on, 0 when armed */
 	bool rx_running;
 	bool rx_stamping;
 	struct exanic_rx rx ____cacheline_aligned_in_smp;

@@ -5,7 +5,8 @@
  * One MSI serves all ports and says nothing: the handler looks at every ring.
  * IRQ_CONFIG asks for one interrupt, at one ring position. Arming it and being
  * interrupted are the dearest things a receiver does, so after a poll that found
- * frames a timer looks once more, rx-usecs later, and only an empty ring is armed.
+ * frames a timer looks once more, and only an empty ring is armed. The looks are
+ * rx-usecs apart at most: while they go on finding frames they are made less often.
  *
  * Nothing may be lost whether or not a card raises an interrupt for a position it
  * has already written: the ring is looked at again after arming, and once a second
@@ -19,7 +20,8 @@
 #include "regs.h"
 
 #define RX_USECS_DEFAULT	10U
-#define RX_USECS_SLOW		100U
+#define RX_USECS_SLOW		2000U
+#define RX_USECS_STEPS		16U	/* the first look comes after this part of rx-usecs */
 #define POLL_USECS		(USEC_PER_SEC / HZ)	/* cards without interrupts */
 
 static irqreturn_t exanic_interrupt(int irq, void *data)
@@ -56,6 +58,7 @@ void exanic_rx_arm(struct exanic_port *port)
 			rx_timer_start(port, POLL_USECS);
 		return;
 	}
+	WRITE_ONCE(port->rx_wait, 0);
 	exanic_port_write(port, IRQ_CONFIG,
 			  EXANIC_PORT_IRQ_CONFIG_ARM |
 			  EXANIC_POSITION(READ_ONCE(rx->generation), READ_ONCE(rx->next)));
@@ -63,15 +66,33 @@ void exanic_rx_arm(struct exanic_port *port)
 		napi_schedule(&port->napi);
 }
 
+/*
+ * How long until the next look. A reply to what was just received is seen soon, a
+ * stream wakes its reader once for many frames: to a guest without KVM a wake-up costs
+ * as much as several frames.
+ */
+static u32 rx_next_wait(const struct exanic_port *port, u32 usecs)
+{
+	u32 last = READ_ONCE(port->rx_wait);
+
+	if (last)
+		return min(2 * last, usecs);
+	return min(max(usecs / RX_USECS_STEPS, RX_USECS_DEFAULT), usecs);
+}
+
 /* NAPI is done for now */
 void exanic_rx_idle(struct exanic_port *port, bool worked)
 {
 	u32 usecs = READ_ONCE(port->rx_usecs);
 
-	if (worked && usecs && READ_ONCE(port->rx_running))
-		rx_timer_start(port, usecs);
-	else
+	if (worked && usecs && READ_ONCE(port->rx_running)) {
+		u32 wait = rx_next_wait(port, usecs);
+
+		WRITE_ONCE(port->rx_wait, wait);
+		rx_timer_start(port, wait);
+	} else {
 		exanic_rx_arm(port);
+	}
 }
 
 enum hrtimer_restart exanic_rx_timer(struct hrtimer *timer)
@@ -122,7 +143,8 @@ int exanic_irq_setup(struct exanic *card)
 		exanic_port_write(card->port[p], IRQ_CONFIG, 0);
 		exanic_port_write(card->port[p], ENABLED, 0);
 	}
-	card->rx_usecs = clamp(2 * write_cost_usecs(card), RX_USECS_DEFAULT, RX_USECS_SLOW);
+	card->rx_usecs = clamp(2 * RX_USECS_STEPS * write_cost_usecs(card), RX_USECS_DEFAULT,
+			       RX_USECS_SLOW);
 	if (!(card->caps & EXANIC_CAPS_RX_MSI)) {
 		dev_info(&pdev->dev, "no RX interrupts: polling\n");
 		return 0;
