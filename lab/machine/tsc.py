@@ -14,12 +14,22 @@ import platform
 import select
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 #: rdtsc; shl rdx, 32; or rax, rdx; ret
 _RDTSC = bytes.fromhex("0f31 48c1e220 4809d0 c3")
-#: Milliseconds between the two looks, and how far two results may differ to be believed.
-_APART, _AGREE = 40, 1e-4
+#: Milliseconds between two looks, how many there are at most, and the part of it that an answer may be wrong.
+_APART, _LOOKS, _DOUBT = 40, 50, 5e-5
+
+
+class Moment(NamedTuple):
+    """The counter, and the clock in ns, which is within ``doubt`` ns of when the counter was read."""
+
+    ticks: int
+    time: float
+    doubt: float
 
 
 def steady(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -35,7 +45,7 @@ def steady(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def khz() -> int | None:
-    """Its rate in kHz; None when it has no steady one, or this machine is too disturbed to tell."""
+    """Its rate in kHz; None when it has no steady one, or two seconds of a disturbed machine did not tell."""
     if not steady():
         return None
     with mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC) as code:
@@ -43,31 +53,31 @@ def khz() -> int | None:
         holder = ctypes.c_char.from_buffer(code)
         read = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(holder))
         try:
-            first, second = _rate(read), _rate(read)
+            return _measure(partial(_moment, read))
         finally:
             # The mapping can be closed only when nothing points into it any more.
             del read, holder
-    if abs(first - second) > _AGREE * first:
-        return None
-    return round((first + second) / 2)
 
 
-def _rate(read: Callable[[], int]) -> float:
-    """kHz between two moments."""
-    (ticks_a, time_a) = _moment(read)
-    select.poll().poll(_APART)
-    (ticks_b, time_b) = _moment(read)
-    return (ticks_b - ticks_a) * 1e6 / (time_b - time_a)
+def _measure(look: Callable[[], Moment]) -> int | None:
+    """Look until two of the moments are far enough apart for the doubt about them not to matter."""
+    moments = [look()]
+    for _ in range(_LOOKS):
+        select.poll().poll(_APART)
+        last = look()
+        doubt, first = min(((one.doubt + last.doubt) / (last.time - one.time), one) for one in moments)
+        if doubt <= _DOUBT:
+            return round((last.ticks - first.ticks) * 1e6 / (last.time - first.time))
+        moments.append(last)
+    return None
 
 
-def _moment(read: Callable[[], int]) -> tuple[int, float]:
-    """The counter and the clock (ns) at one moment: of several tries, the one that was disturbed least."""
-    best: tuple[float, int, float] | None = None
+def _moment(read: Callable[[], int]) -> Moment:
+    """The counter and the clock at one moment: of several tries, the one that was disturbed least."""
+    tries = []
     for _ in range(20):
         before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         ticks = read()
         after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        if best is None or after - before < best[0]:
-            best = (after - before, ticks, (before + after) / 2)
-    assert best is not None
-    return best[1], best[2]
+        tries.append(Moment(ticks, (before + after) / 2, (after - before) / 2))
+    return min(tries, key=lambda one: one.doubt)

@@ -32,9 +32,25 @@ def test_rate_is_repeatable() -> None:
     assert 100_000 < found[0] < 10_000_000
 
 
-def test_disagreement_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that stalls while we look gives two results, so none."""
-    monkeypatch.setattr(tsc, "steady", lambda: True)
-    rates = iter((2_000_000.0, 2_100_000.0))
-    monkeypatch.setattr(tsc, "_rate", lambda read: next(rates))
-    assert tsc.khz() is None
+def test_a_disturbed_look_is_looked_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor taken away while we look makes that look doubtful, not the answer wrong, nor none."""
+    monkeypatch.setattr(tsc, "_APART", 0)
+    true = 2_596_132
+    looks = iter(
+        tsc.Moment(at * true // 1_000_000 + error, float(at), doubt)
+        for at, error, doubt in (
+            (0, 15_000_000_000, 8e6),
+            (40_000_000, 0, 200.0),
+            (80_000_000, -20_000_000_000, 9e6),
+            (120_000_000, 300, 200.0),
+        )
+    )
+    found = tsc._measure(lambda: next(looks))
+    assert found is not None and abs(found - true) < true / 10_000
+
+
+def test_only_doubt_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every look is disturbed nothing is told."""
+    monkeypatch.setattr(tsc, "_APART", 0)
+    looks = iter(tsc.Moment(at * 104_000_000, at * 4e7, 1e6) for at in range(100))
+    assert tsc._measure(lambda: next(looks)) is None
