@@ -23,6 +23,8 @@ MANAGEMENT_MAC = "52:54:00:e8:00:01"
 #: QEMU's status when the guest writes PASSED to the debug-exit port: (value << 1) | 1.
 PROBE_PORT, PROBE_VALUE = 0xF4, 0x10
 PROBE_PASSED = (PROBE_VALUE << 1) | 1
+#: Milliseconds that QEMU waits for cardd's answer; one that has ended it notices at once.
+CARD_PATIENCE = 120_000
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,9 @@ def card_device(card: CardSlot) -> dict[str, Any]:
         "id": card.name,
         "bus": f"{card.name}.slot",
         "rombar": 0,
+        # An access that QEMU gives up on reads all ones, and its answer, when it comes, ends the connection:
+        # a host that stops cardd for five seconds, QEMU's default, would take the card from the guest.
+        "x-msg-timeout": CARD_PATIENCE,
         "socket": {"type": "unix", "path": str(card.socket)},
     }
 

@@ -42,6 +42,12 @@ def test_memory_can_be_reached_by_the_card() -> None:
     assert "memory-backend=memory" in option(argv, "-machine")
 
 
+def test_a_card_is_waited_for() -> None:
+    """A host that stops cardd for a while does not take the card from the guest."""
+    card = card_device(MACHINE.cards[0])
+    assert card["x-msg-timeout"] >= 60_000
+
+
 def test_one_thread_on_one_processor() -> None:
     """The guest's processors take turns where they would have to anyway; with KVM they are the host's own."""
     assert option(qemu_argv(MACHINE, 9), "-accel") == "tcg,thread=multi"
