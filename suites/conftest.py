@@ -2,13 +2,14 @@
 
 - A test is about twenty lines: what stands (a topology), what is sent, what must be seen inside and outside.
 - Dimensions are independent: the lab and its card kind, the topology, and how programs get their sockets
-  (``sockets``: the kernel's now, through exasock later) do not know of each other.
+  (``sockets``: the kernel's, or through exasock) do not know of each other.
 - Nothing is left behind: everything a fixture makes it takes away; after every test the bench checks its own
   health, and a guest that a test has soiled fails that test by name and is replaced before the next one.
 - A failure explains itself: one bundle with topology, captures, kernel log, counters, registers, versions.
 - No sleeps, no asserted times: readiness is an event with a named deadline, scaled to the accelerator.
 
-Options: ``--lab NAME`` (or LAB in the environment), ``--topology-only`` draws what each test stands on.
+Options: ``--lab NAME`` (or LAB in the environment), ``--topology-only`` draws what each test stands on,
+``--seeds N`` and ``--fuzz-seconds N`` for longer runs of what is random.
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ from lab.paths import Paths
 from suites import bundle, health
 from suites.outside import Outside
 from suites.place import Placed
-from suites.session import KERNEL, Programs, Session, SocketKind, facts
+from suites.session import KERNEL, SOCKET_KINDS, Programs, Session, SocketKind, facts
 from suites.topology import Topology
 from suites.traffic import Traffic
 
-#: Kinds of sockets that tests run through. A later kind joins here, and every test runs through it too.
-SOCKET_KINDS = (KERNEL,)
+#: What other kinds of sockets than the kernel's prove nothing more about, by what a test's parameters are:
+#: TCP, which stays the kernel's, in great numbers; and the greatest number of namespaces: minutes.
+KERNEL_ALONE: tuple[Callable[[dict[str, Any]], bool], ...] = (
+    lambda given: given.get("kind") == "tcp" and given.get("count", 0) > 16,
+    lambda given: given.get("count", 0) == 512,
+)
 _PHASES = pytest.StashKey[dict[str, pytest.CollectReport]]()
 _TOPOLOGY = pytest.StashKey[Topology]()
 _COUNTERS = pytest.StashKey[dict[str, Any]]()
@@ -42,6 +47,9 @@ _SESSION = pytest.StashKey[Session]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("exalab")
     group.addoption("--lab", default=os.environ.get("LAB", "lab"), help="name of the lab to use")
+    group.addoption("--seeds", type=int, default=6, help="random programs to compare (exasock)")
+    group.addoption("--first-seed", type=int, default=1, help="the seed of the first of them")
+    group.addoption("--fuzz-seconds", type=float, default=3, help="how long to fuzz /dev/exasock")
     group.addoption("--topology-only", action="store_true", help="draw what each test stands on, run nothing")
 
 
@@ -65,6 +73,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             "sockets", SOCKET_KINDS, ids=lambda kind: kind.name, indirect=True, scope="session"
         )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what ``KERNEL_ALONE`` says."""
+    left_out = []
+    for item in items:
+        given: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+        kind = given.get("sockets", KERNEL)
+        if kind is not KERNEL and any(alone(given) for alone in KERNEL_ALONE):
+            left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 # --- the lab ------------------------------------------------------------------------------------------------

@@ -80,7 +80,8 @@ class Checkup:
                 found.append(f"leaked process {pid} ({name})")
         stuck = [one for one in status["running"] if one not in self.status["running"]]
         found += [f"the agent's request {one} never ended" for one in stuck]
-        allowed = self.status["fds"] + 8 * (len(status["processes"]) - len(self.status["processes"])) + 8
+        more = max(0, len(status["processes"]) - len(self.status["processes"]))
+        allowed = self.status["fds"] + 8 * more + 8
         if status["fds"] > allowed:
             found.append(f"the agent holds {status['fds']} descriptors, {self.status['fds']} before")
         for port in after["ports"]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lab import api
 from lab.cardd.control import Control
 from lab.deadline import scaled
 from lab.guest.client import Agent, Process
-from suites.guest import echo, exchange, health, iproute, namespaces, pump, records, sockets
+from suites.guest import echo, exasock, exchange, health, iproute, namespaces, pump, records, sockets
 
 #: Modules of the agent itself, and of the programs that carry traffic, each after what it imports.
-AGENT_MODULES = (iproute, namespaces, sockets, health)
+AGENT_MODULES = (iproute, namespaces, sockets, health, exasock)
 PROGRAM_MODULES = (records, sockets, echo, exchange, pump)
 
 
@@ -27,6 +28,12 @@ class SocketKind:
 
 #: The kernel's own: the oracle of every other kind.
 KERNEL = SocketKind("kernel")
+#: Accelerated: the same program, unmodified, behind the wrapper.
+EXASOCK = SocketKind("exasock", ("exasock",))
+_PARTS = ("exasock", "libexasock", "tools")
+_BUILT = all((Path(__file__).parents[1] / "datapath" / part / "Makefile").is_file() for part in _PARTS)
+#: Kinds of sockets that tests run through.
+SOCKET_KINDS = (KERNEL, EXASOCK) if _BUILT else (KERNEL,)
 
 
 class Programs:
@@ -85,6 +92,8 @@ class Session:
         self.agent, self.control = self.lab.agent, self.lab.control
         self._programs = {}
         self.agent.load(*AGENT_MODULES)
+        if EXASOCK in SOCKET_KINDS:
+            self.agent.call(exasock.ready, seconds=scaled(3))
         self.agent.call(namespaces.clear)
         self.agent.call(namespaces.quiet)
         self.agent.call(namespaces.single_answers)
@@ -105,6 +114,13 @@ class Session:
         if kind.name not in self._programs:
             self._programs[kind.name] = Programs(self.agent, kind)
         return self._programs[kind.name]
+
+    def end_programs(self, *kinds: SocketKind) -> None:
+        """End the processes of these kinds, or of all: they hold a module, or do not come to rest."""
+        for name in [kind.name for kind in kinds] or list(self._programs):
+            programs = self._programs.pop(name, None)
+            if programs is not None:
+                programs.close()
 
     def program_pids(self) -> set[str]:
         return {pid for programs in self._programs.values() for pid in programs.pids()}

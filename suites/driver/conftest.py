@@ -17,7 +17,7 @@ from lab.guest.client import Agent
 from suites.driver import guest_exanic
 from suites.guest import health
 from suites.place import Placed
-from suites.session import Session
+from suites.session import EXASOCK, SOCKET_KINDS, Session
 from suites.topology import Device, Namespace, Topology
 
 PORTS = Topology(
@@ -51,6 +51,17 @@ class Driver:
         lines = self.run("ethtool", "-S", device, netns=netns).splitlines()[1:]
         return {name.strip(): int(value) for name, _, value in (line.partition(":") for line in lines)}
 
+    def unload(self) -> None:
+        """rmmod, after the module that stands on it, which no program uses any more."""
+        self.session.end_programs()
+        self.run("rmmod", "exasock", check=EXASOCK in SOCKET_KINDS)
+        self.run("rmmod", "exanic")
+
+    def load(self) -> None:
+        self.run("modprobe", "exanic")
+        if EXASOCK in SOCKET_KINDS:
+            self.run("modprobe", "exasock")
+
     def wait(self, what: str, ready: Callable[[], bool], seconds: float = 5) -> None:
         """Ask until it is so."""
         Deadline(what, scaled(seconds)).wait_until(ready, every=0.05)
@@ -78,7 +89,7 @@ def rebirth(driver: Driver) -> Iterator[None]:
     """Afterwards: the module loaded, both ports there under their names and up."""
     names = dict(driver.session.devices)
     yield
-    driver.run("modprobe", "exanic")
+    driver.load()
     driver.wait("both ports are back", lambda: len(driver.agent.call(health.ports)) >= len(names))
     found = driver.session.find_devices()
     for end, name in names.items():

@@ -44,8 +44,8 @@ def test_unload_with_traffic(rebirth: None, driver: Driver, defer: Callable[...,
     driver.wait(
         "traffic flows", lambda: driver.counters("x", devices["card0:0"])["rx_packets"] > before + 100
     )
-    driver.run("rmmod", "exanic")
-    driver.run("modprobe", "exanic")
+    driver.unload()
+    driver.load()
 
 
 @pytest.mark.expects("exanic")

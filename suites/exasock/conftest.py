@@ -1,0 +1,96 @@
+"""Goals: what is compared stands still, and what is counted is exact.
+
+``compared`` runs programs both ways. ``patient``, for all tests here: a datagram waits a tenth of a second
+for its process, and a process counts as looking for ten: on a machine that emulates another, and is shared,
+a process that spins may not run for many milliseconds, and the counters are to be exact nevertheless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from suites.exasock.compare import SPINNING, Compared
+from suites.guest import exasock, iproute
+from suites.outside import Outside
+from suites.place import Placed
+from suites.session import EXASOCK, SOCKET_KINDS, Session
+from suites.topology import INITIAL, Device, Namespace, Topology
+
+LINKS = ("port", "vlan", "macvlan")
+VID = 5
+PATIENCE = {"hold_us": 100_000, "fresh_us": 10_000_000}
+
+
+def subject(name: str, link: str, address: str = "10.1.0.1/24", port: str = "card0:0") -> Namespace:
+    """A namespace with one device of this kind on a port."""
+    if link == "vlan":
+        device = Device("vlan", "lan0", port, vid=VID, addresses=(address,))
+    elif link == "macvlan":
+        device = Device("macvlan", "lan0", port, mac="02:00:00:00:aa:01", addresses=(address,))
+    else:
+        device = Device("port", "lan0", port, addresses=(address,))
+    return Namespace(name, (device,))
+
+
+def peer(link: str) -> Namespace:
+    """The other side, on the card's other port, in the same VLAN."""
+    return subject("peer", "vlan" if link == "vlan" else "port", "10.1.0.2/24", "card0:1")
+
+
+@pytest.fixture
+def compared(session: Session, wire: Outside, patient: None, healthy: None) -> Iterator[Compared]:
+    compared = Compared(session, wire)
+    yield compared
+    # A process that was told to look for long holds a processor: none is left looking.
+    if compared.soiled:
+        session.end_programs(SPINNING)
+
+
+@pytest.fixture
+def patient(session: Session, healthy: None, defer: Callable[..., None]) -> Iterator[None]:
+    """Set for the test, and as it was afterwards."""
+    session.agent.call(exasock.stamping, on=True)
+    defer(session.agent.call, exasock.stamping, on=False)
+    if EXASOCK not in SOCKET_KINDS:
+        yield
+        return
+    before = {
+        name: session.agent.call(exasock.parameter, name=name, value=value)
+        for name, value in PATIENCE.items()
+    }
+    yield
+    for name, value in before.items():
+        session.agent.call(exasock.parameter, name=name, value=value)
+
+
+@pytest.fixture(params=[(where, link) for where in (INITIAL, "a") for link in LINKS], ids="-".join)
+def pair(
+    request: pytest.FixtureRequest, place: Callable[[Topology], Placed], compared: Compared
+) -> tuple[Placed, Namespace, Namespace]:
+    """A subject (the initial namespace or another, over one kind of device) and its peer, acquainted."""
+    where, link = request.param
+    standing = place(Topology(f"{where} over {link}", (subject(where, link), peer(link))))
+    one, other = standing[where], standing["peer"]
+    acquaint(compared, standing, one, other)
+    return standing, one, other
+
+
+@pytest.fixture
+def two(place: Callable[[Topology], Placed], compared: Compared) -> tuple[Placed, Namespace, Namespace]:
+    """Two namespaces with a port of the card each; neighbours known."""
+    standing = place(Topology("two ports", (subject("a", "port"), peer("port"))))
+    one, other = standing["a"], standing["peer"]
+    acquaint(compared, standing, one, other)
+    return standing, one, other
+
+
+def acquaint(compared: Compared, standing: Placed, one: Namespace, other: Namespace) -> None:
+    """Both know each other's MAC address, and have just had it confirmed."""
+    for namespace in (one, other):
+        compared.session.agent.call(exasock.unlimited_errors, netns=namespace.netns)
+    for here, there in ((one, other), (other, one)):
+        mac, device = standing.mac(there), standing.device(here, here.device())
+        line = f"neigh replace {there.ip} lladdr {mac} dev {device} nud reachable"
+        compared.session.agent.call(iproute.run, netns=here.netns, lines=[line])

@@ -1,0 +1,381 @@
+"""What changes under live sockets (N8): links, names, addresses, routes, neighbours, places; what looks on.
+
+    card0:0 --- a      lan0 (port)   10.1.0.1/24
+    card0:1 --- peer   lan0 (port)   10.1.0.2/24
+
+The same body through kernel sockets and through accelerated ones: after each change what is sent and received
+is what the kernel would do, and the fast path is left, with its reason counted, and found again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from lab.guest.client import Agent
+from suites.exasock import guest_calls
+from suites.exasock.compare import SPINNING, Compared
+from suites.exasock.conftest import acquaint, peer, subject
+from suites.exasock.steps import Steps, data, do, look, opened, ready
+from suites.guest import exasock, iproute, namespaces
+from suites.place import Placed
+from suites.session import EXASOCK, KERNEL, SOCKET_KINDS, SocketKind
+from suites.topology import Device, Namespace, Topology
+
+Place = Callable[[Topology], Placed]
+Json = dict[str, Any]
+ONE, OTHER = 7001, 7002
+KINDS = (KERNEL, SPINNING) if EXASOCK in SOCKET_KINDS else (KERNEL,)
+
+
+@dataclass
+class Live:
+    """A program of one kind of sockets, asked step by step while the world changes around it."""
+
+    compared: Compared
+    kind: SocketKind
+    standing: Placed
+
+    @property
+    def worker(self) -> Agent:
+        return self.compared.programs(self.kind).worker("program")
+
+    @property
+    def agent(self) -> Agent:
+        return self.compared.session.agent
+
+    def do(self, *steps: Json) -> list[Json]:
+        told: list[Json] = self.worker.call(guest_calls.run, program="p", steps=list(steps), keep=True)
+        return told
+
+    def works(self, *steps: Json) -> list[Any]:
+        """The steps' values; AssertionError when one is refused."""
+        told = self.do(*steps)
+        refused = [(step, one) for step, one in zip(steps, told, strict=True) if "errno" in one]
+        assert not refused, refused
+        return [one["ok"] for one in told]
+
+    def exchange(self, count: int = 4, first: int = 0) -> None:
+        """Datagrams from a to b and back, each waited for: what comes is what was sent, in order.
+
+        All by one call: between calls the process sleeps, and is not looking.
+        """
+        steps: Steps = [look("a"), look("b")]
+        for number in range(first, first + count):
+            steps += [
+                do("sendto", "a", data=data(number), to=["10.1.0.2", OTHER]),
+                do("recvfrom", "b"),
+                do("sendto", "b", data=data(number + 500), to=["10.1.0.1", ONE]),
+                do("recvfrom", "a"),
+            ]
+        told = self.do(*steps)
+        assert [one.get("errno") for one in told[:2]] == ["EAGAIN"] * 2, told[:2]
+        for number, got in zip(range(first, first + count), range(2, len(told), 4), strict=True):
+            there, back = told[got + 1], told[got + 3]
+            assert there == {"ok": [{"seed": number, "of": 64, "size": 64}, ["10.1.0.1", ONE]]}
+            assert back == {"ok": [{"seed": number + 500, "of": 64, "size": 64}, ["10.1.0.2", OTHER]]}
+
+    def recovers(self) -> None:
+        """Where the fast path was refused it is tried again after as many datagrams as were refused: after
+        these it is taken."""
+        self.do(*ready("a"), *ready("b"))
+        self.exchange(count=40, first=100)
+        self.fast("a", ONE, lambda: self.exchange(first=200), sent=4)
+
+    def change(self, netns: str | None, *lines: str) -> None:
+        self.agent.call(iproute.run, netns=netns, lines=list(lines))
+
+    def counters(self, name: str, port: int) -> Json:
+        """Of one socket; empty of a socket that is the kernel's."""
+        if self.kind is KERNEL:
+            return {}
+        told = self.agent.call(exasock.accelerated, netns=self.standing[name].netns, everything=False)
+        found = [one for one in told if one["local"][1] == port]
+        assert len(found) == 1, told
+        one: Json = found[0]
+        return one
+
+    def fast(self, name: str, port: int, work: Callable[[], None], sent: int) -> None:
+        """What ``work`` sends by that socket overtakes the kernel."""
+        before = self.counters(name, port)
+        work()
+        after = self.counters(name, port)
+        if after:
+            grown = {
+                why: times - before["tx_kernel"].get(why, 0) for why, times in after["tx_kernel"].items()
+            }
+            assert after["tx_fast"] - before["tx_fast"] == sent, grown
+
+    def slow(self, name: str, port: int, work: Callable[[], None], reason: str, way: str = "tx") -> None:
+        """What ``work`` sends (or receives) by that socket is the kernel's, all of it, for this reason."""
+        before = self.counters(name, port)
+        work()
+        after = self.counters(name, port)
+        if after:
+            fast = "tx_fast" if way == "tx" else "claimed"
+            kernel = f"{way}_kernel"
+            assert after[fast] == before[fast], after
+            assert after[kernel].get(reason, 0) > before[kernel].get(reason, 0), after
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+def live(request: pytest.FixtureRequest, place: Place, compared: Compared) -> Iterator[Live]:
+    standing = place(Topology("two ports", (subject("a", "port"), peer("port"))))
+    yield from _live(request, compared, standing)
+
+
+def _live(request: pytest.FixtureRequest, compared: Compared, standing: Placed) -> Iterator[Live]:
+    a, b = standing["a"], standing["peer"]
+    acquaint(compared, standing, a, b)
+    live = Live(compared, request.param, standing)
+    live.worker.load(guest_calls)
+    compared.soiled = True
+    live.works(*[one for one in (*opened("a", a, ONE), *opened("b", b, OTHER)) if one["op"] != "recv"])
+    live.do(*ready("a"), *ready("b"))
+    live.fast("a", ONE, live.exchange, sent=4)
+    yield live
+    live.worker.call(guest_calls.close, program="p")
+    compared.soiled = False
+
+
+def again(live: Live) -> None:
+    """Neighbours as they were, both sockets looking."""
+    acquaint(live.compared, live.standing, live.standing["a"], live.standing["peer"])
+    live.do(*ready("a"), *ready("b"))
+
+
+def test_link_down_and_up(live: Live) -> None:
+    """N8: with the device down a send fails as the kernel's does; up again, it is fast again."""
+    live.change("a", "link set dev lan0 down")
+    refused = live.do(do("sendto", "a", data=data(1), to=["10.1.0.2", OTHER]))
+    assert refused == [{"errno": "ENETUNREACH"}]
+    live.change("a", "link set dev lan0 up")
+    live.agent.call(namespaces.await_carrier, name="a", device="lan0", carrier=True)
+    again(live)
+    live.fast("a", ONE, lambda: live.exchange(first=10), sent=4)
+
+
+def test_renamed(live: Live) -> None:
+    """N4, N8: a device's name is no key: under a new one everything goes on."""
+    live.change("a", "link set dev lan0 down", "link set dev lan0 name lan9", "link set dev lan9 up")
+    live.agent.call(namespaces.await_carrier, name="a", device="lan9", carrier=True)
+    mac = live.standing.links(live.standing["a"])["lan9"]["address"]
+    live.change("peer", f"neigh replace 10.1.0.1 lladdr {mac} dev lan0 nud reachable")
+    there = live.standing.mac(live.standing["peer"])
+    live.change("a", f"neigh replace 10.1.0.2 lladdr {there} dev lan9 nud reachable")
+    live.do(*ready("a"), *ready("b"))
+    live.fast("a", ONE, lambda: live.exchange(first=10), sent=4)
+    live.change("a", "link set dev lan9 down", "link set dev lan9 name lan0", "link set dev lan0 up")
+
+
+def test_neighbour_changes(live: Live) -> None:
+    """N2, N8: from the moment the kernel knows another MAC address, no frame goes to the old one."""
+    wire = live.compared.wire
+    station = wire.station(7, "10.1.0.2")
+    mark = len(wire.sent("card0:0"))
+    live.change("a", f"neigh replace 10.1.0.2 lladdr {station.mac} dev lan0 nud reachable")
+
+    def send() -> None:
+        for number in range(4):
+            live.works(do("sendto", "a", data=data(number), to=["10.1.0.2", OTHER]))
+
+    live.fast("a", ONE, send, sent=4)
+    wire.expect("the last one", lambda frame: frame.dport == OTHER and frame.dst == station.mac)
+    sent = [frame for frame in wire.sent("card0:0")[mark:] if frame.dport == OTHER]
+    assert [frame.dst for frame in sent] == [station.mac] * 4
+    again(live)
+    live.fast("a", ONE, lambda: live.exchange(first=10), sent=4)
+
+
+def test_neighbour_is_forgotten(live: Live) -> None:
+    """N9: the first datagram to an unknown neighbour waits for ARP in the kernel; those after it keep their
+    place behind it."""
+    live.change("a", "neigh del 10.1.0.2 dev lan0")
+    count = 6
+    live.works(*[do("sendto", "a", data=data(n), to=["10.1.0.2", OTHER]) for n in range(count)])
+    seen = [live.works(do("recvfrom", "b"))[0][0]["seed"] for _ in range(3)]
+    # Three wait for an address at most (unres_qlen_bytes): what else is lost the kernel loses too.
+    assert seen == sorted(seen)
+    live.do(*[do("recvfrom", "b", flags=["dontwait"])] * count)
+
+
+def test_address_is_removed(live: Live) -> None:
+    """N2, N8: with the source address gone, sending fails or takes the other address, as in the kernel."""
+    live.change("a", "addr del 10.1.0.1/24 dev lan0", "addr add 10.1.0.3/24 dev lan0")
+    told = live.do(do("sendto", "a", data=data(1), to=["10.1.0.2", OTHER]))
+    kernel = [{"errno": "EINVAL"}, {"errno": "ENETUNREACH"}, {"ok": 64}]
+    assert told[0] in kernel
+    live.change("a", "addr del 10.1.0.3/24 dev lan0", "addr add 10.1.0.1/24 dev lan0")
+    again(live)
+    live.do(*[do("recvfrom", "b", flags=["dontwait"])] * 2)
+    live.exchange(first=10)
+
+
+def test_route_changes(live: Live) -> None:
+    """N2, N8: a route that forbids is obeyed by the next datagram; without it the fast path is back."""
+    live.change("a", "route add unreachable 10.1.0.2/32")
+    refused = live.do(do("sendto", "a", data=data(1), to=["10.1.0.2", OTHER]))
+    assert refused == [{"errno": "EHOSTUNREACH"}]
+    live.change("a", "route del unreachable 10.1.0.2/32", "route add 10.1.0.2/32 via 10.1.0.77")
+    wire = live.compared.wire
+    station = wire.station(8, "10.1.0.77")
+    live.change("a", f"neigh replace 10.1.0.77 lladdr {station.mac} dev lan0 nud reachable")
+    live.works(do("sendto", "a", data=data(2), to=["10.1.0.2", OTHER]))
+    wire.expect("it goes to the gateway", lambda one: one.dport == OTHER and one.dst == station.mac)
+    live.change("a", "route del 10.1.0.2/32")
+    live.fast("a", ONE, lambda: live.exchange(first=10), sent=4)
+
+
+def test_policy_routing_and_marks(live: Live) -> None:
+    """N2: a rule for a mark decides for the sockets that bear it, and for no others."""
+    live.change("a", "rule add fwmark 7 table 100 priority 100", "route add blackhole default table 100")
+    live.fast("a", ONE, lambda: live.exchange(first=10), sent=4)
+    live.works(do("set", "a", name="mark", value=7))
+    assert live.do(do("sendto", "a", data=data(1), to=["10.1.0.2", OTHER])) == [{"errno": "EINVAL"}]
+    live.works(do("set", "a", name="mark", value=0))
+    live.do(*ready("a"))
+    live.fast("a", ONE, lambda: live.exchange(first=20), sent=4)
+
+
+def test_port_moves_away_and_back(live: Live) -> None:
+    """N3, N8: the port goes to another namespace and the sockets stay: they send and hear nothing through it;
+    those of its new namespace do. When it is back, they are fast again."""
+    session = live.compared.session
+    live.agent.call(namespaces.create, specs=[{"name": "third"}])
+    try:
+        live.agent.call(namespaces.give_back, name="a", device="lan0")
+        told = live.do(do("sendto", "a", data=data(1), to=["10.1.0.2", OTHER]))
+        assert told == [{"errno": "ENETUNREACH"}]
+        moved = Device("port", "lan0", "card0:0", addresses=("10.1.0.1/24",))
+        spec = {
+            "kind": "port",
+            "name": "lan0",
+            "on": session.devices["card0:0"],
+            "addresses": ["10.1.0.1/24"],
+        }
+        live.agent.call(namespaces.lend, name="third", device=spec)
+        there = Namespace("third", (moved,))
+        live.works(*[one for one in opened("c", there, ONE) if one["op"] != "recv"])
+        live.works(do("sendto", "b", data=data(2), to=["10.1.0.1", ONE]))
+        (got,) = live.works(do("recvfrom", "c"))
+        assert got[0]["seed"] == 2
+        assert live.do(do("recv", "a", flags=["dontwait"])) == [{"errno": "EAGAIN"}]
+        live.works(do("close", "c"))
+        live.agent.call(namespaces.give_back, name="third", device="lan0")
+        live.agent.call(namespaces.lend, name="a", device=spec)
+    finally:
+        live.agent.call(namespaces.destroy, names=["third"])
+    live.agent.call(namespaces.await_carrier, name="a", device="lan0", carrier=True)
+    again(live)
+    live.fast("a", ONE, lambda: live.exchange(first=10), sent=4)
+
+
+@pytest.mark.parametrize("live_vlan", KINDS, ids=lambda kind: kind.name)
+def test_vlan_is_deleted_and_made_again(
+    request: pytest.FixtureRequest, place: Place, compared: Compared, live_vlan: SocketKind
+) -> None:
+    """N8: the VLAN below a socket vanishes: its socket gets the kernel's error. A new one of the same name
+    and tag is used at once."""
+    standing = place(Topology("two VLANs", (subject("a", "vlan"), peer("vlan"))))
+    a, b = standing["a"], standing["peer"]
+    acquaint(compared, standing, a, b)
+    live = Live(compared, live_vlan, standing)
+    live.worker.load(guest_calls)
+    compared.soiled = True
+    live.do(*opened("a", a, ONE, "0.0.0.0"), *opened("b", b, OTHER))
+    live.exchange()
+    device = compared.session.devices["card0:0"]
+    live.agent.call(namespaces.delete_device, name="a", device="lan0")
+    assert live.do(do("sendto", "a", data=data(1), to=["10.1.0.2", OTHER])) == [{"errno": "ENETUNREACH"}]
+    live.change(None, f"link add link {device} name new.5 netns a type vlan id 5")
+    live.change("a", "link set dev new.5 name lan0 up", "addr add 10.1.0.1/24 dev lan0")
+    acquaint(compared, standing, a, b)
+    live.do(*ready("a"), *ready("b"))
+    live.fast("a", ONE, lambda: live.exchange(first=10), sent=4)
+    live.worker.call(guest_calls.close, program="p")
+    compared.soiled = False
+
+
+# --- what looks on ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hook", ["input", "output", "prerouting", "postrouting"])
+def test_netfilter_is_honoured(live: Live, hook: str) -> None:
+    """N9: rules of the namespace see every datagram: it goes through the kernel, which is counted as such."""
+    run = live.agent.exec
+    run(["nft", "add", "table", "ip", "t"], netns="a")
+    run(["nft", "add", "chain", "ip", "t", "c", f"{{ type filter hook {hook} priority 0; }}"], netns="a")
+    run(["nft", "add", "rule", "ip", "t", "c", "udp", "dport", "9", "drop"], netns="a")
+    way = "rx" if hook in ("input", "prerouting") else "tx"
+    live.slow("a", ONE, lambda: live.exchange(first=10), "filter", way=way)
+    run(["nft", "delete", "table", "ip", "t"], netns="a")
+    live.recovers()
+
+
+def test_a_rule_that_drops_drops(live: Live) -> None:
+    """N9, N10: what a netfilter rule forbids does not leave."""
+    run = live.agent.exec
+    run(["nft", "add", "table", "ip", "t"], netns="a")
+    run(["nft", "add", "chain", "ip", "t", "c", "{ type filter hook output priority 0; }"], netns="a")
+    run(["nft", "add", "rule", "ip", "t", "c", "udp", "dport", str(OTHER), "drop"], netns="a")
+    told = live.do(do("sendto", "a", data=data(1), to=["10.1.0.2", OTHER]))
+    assert told == [{"errno": "EPERM"}]
+    run(["nft", "delete", "table", "ip", "t"], netns="a")
+    live.exchange(first=10)
+
+
+def test_the_administrator_may_say_otherwise(live: Live) -> None:
+    """N9: a namespace whose setting says so overtakes although hooks are installed; only that namespace."""
+    if live.kind is KERNEL:
+        pytest.skip("a setting of accelerated sockets")
+    run = live.agent.exec
+    run(["nft", "add", "table", "ip", "t"], netns="a")
+    run(["nft", "add", "chain", "ip", "t", "c", "{ type filter hook output priority 0; }"], netns="a")
+    live.slow("a", ONE, lambda: live.exchange(first=10), "filter")
+    assert live.agent.call(exasock.bypass_filters, netns="a") == 0
+    live.agent.call(exasock.bypass_filters, netns="a", value=1)
+    assert live.agent.call(exasock.bypass_filters, netns="peer") == 0
+    live.recovers()
+    live.agent.call(exasock.bypass_filters, netns="a", value=0)
+    live.slow("a", ONE, lambda: live.exchange(first=30), "filter")
+    run(["nft", "delete", "table", "ip", "t"], netns="a")
+
+
+def test_traffic_control_is_honoured(live: Live) -> None:
+    """N9: a tc filter on the way out, or in, sees every datagram."""
+    tc = ["tc", "qdisc", "add", "dev", "lan0", "clsact"]
+    live.agent.exec(tc, netns="a")
+    match = ["protocol", "ip", "u32", "match", "u32", "0", "0", "action", "ok"]
+    for way, direction in (("egress", "tx"), ("ingress", "rx")):
+        live.agent.exec(["tc", "filter", "add", "dev", "lan0", way, *match], netns="a")
+        live.slow("a", ONE, lambda: live.exchange(first=10), "filter", way=direction)
+        live.agent.exec(["tc", "filter", "del", "dev", "lan0", way], netns="a")
+    live.agent.exec(["tc", "qdisc", "del", "dev", "lan0", "clsact"], netns="a")
+    live.recovers()
+
+
+def test_a_packet_capture_sees_everything(live: Live) -> None:
+    """N9: while tcpdump runs in the namespace it sees all datagrams, both ways; afterwards they are fast."""
+    dump = live.agent.spawn(["tcpdump", "-l", "-n", "-i", "lan0", "udp"], netns="a")
+    dump.expect("listening on")
+    live.slow("a", ONE, lambda: live.exchange(first=10), "tap")
+    dump.expect(r"(?s)(7001 > 10.1.0.2.7002.*){4}")
+    dump.stop()
+    live.recovers()
+
+
+def test_ss_sees_the_sockets(live: Live) -> None:
+    """N10: native tools show the sockets as they are: ordinary ones."""
+    shown = live.agent.exec(["ss", "-H", "-u", "-a", "-n"], netns="a").stdout
+    assert f"10.1.0.1:{ONE}" in shown
+
+
+def test_arriving_while_nobody_looks(live: Live) -> None:
+    """N9: what comes while a process does other things waits for it in the kernel, all of it, in order."""
+    count = 30
+    live.works(*[do("sendto", "a", data=data(n), to=["10.1.0.2", OTHER]) for n in range(count)])
+    steps: Steps = [do("recvfrom", "b") for _ in range(count)]
+    assert [one[0]["seed"] for one in live.works(*steps)] == list(range(count))

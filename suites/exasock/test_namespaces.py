@@ -1,0 +1,170 @@
+"""Sockets and their namespaces: whose a socket is, what it may reach, what it keeps alive (N1 to N7, N12).
+
+card0:0 -+- a1  vlan 5   10.1.0.1     the same addresses, device names, ports and
+         +- a2  vlan 6   10.1.0.1     interface indexes in both
+card0:1 -+- b1  vlan 5   10.1.0.2
+         +- b2  vlan 6   10.1.0.2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from lab.deadline import scaled
+from suites.exasock import guest_calls
+from suites.exasock.compare import SPINNING, Compared
+from suites.exasock.conftest import acquaint
+from suites.exasock.steps import LONG, Steps, data, do, echo, opened, ready
+from suites.guest import exasock, namespaces
+from suites.place import Placed
+from suites.session import Session
+from suites.topology import INITIAL, Device, Namespace, Topology
+
+Place = Callable[[Topology], Placed]
+ONE, OTHER = 7001, 7002
+
+
+def overlapping() -> Topology:
+    made = []
+    for side, port, host in (("a", "card0:0", 1), ("b", "card0:1", 2)):
+        for group in (1, 2):
+            device = Device("vlan", "lan0", port, vid=4 + group, addresses=(f"10.1.0.{host}/24",))
+            made.append(Namespace(f"{side}{group}", (device,)))
+    return Topology("two pairs with the same addresses", tuple(made))
+
+
+@pytest.fixture
+def pairs(place: Place, compared: Compared) -> Placed:
+    standing = place(overlapping())
+    for group in (1, 2):
+        acquaint(compared, standing, standing[f"a{group}"], standing[f"b{group}"])
+    return standing
+
+
+def test_sockets_of_four_namespaces_in_one_thread(pairs: Placed, compared: Compared) -> None:
+    """N3, N4, N5: one thread, four namespaces, the same addresses and ports in two pairs of them: each
+    datagram past the kernel, to the socket of its VLAN."""
+    steps: Steps = []
+    for group in (1, 2):
+        steps += opened(f"a{group}", pairs[f"a{group}"], ONE)
+        steps += opened(f"b{group}", pairs[f"b{group}"], OTHER)
+    for number in range(8):
+        steps += [
+            do("sendto", "a1", data=data(number), to=["10.1.0.2", OTHER]),
+            do("sendto", "a2", data=data(100 + number), to=["10.1.0.2", OTHER]),
+            do("recvfrom", "b2"),
+            do("recvfrom", "b1"),
+            do("sendto", "b2", data=data(200 + number), to=["10.1.0.1", ONE]),
+            do("recvfrom", "a2"),
+        ]
+    run = compared.both(steps)
+    run.fast(compared.cookie(pairs["a1"]), ONE, sent=8, claimed=0)
+    run.fast(compared.cookie(pairs["b1"]), OTHER, sent=0, claimed=8)
+    run.fast(compared.cookie(pairs["a2"]), ONE, sent=8, claimed=8)
+    run.fast(compared.cookie(pairs["b2"]), OTHER, sent=8, claimed=8)
+
+
+def test_a_socket_stays_where_it_was_made(pairs: Placed, compared: Compared) -> None:
+    """N1: a process that joins another namespace, or makes one of its own, goes on with the socket it has:
+    bound before or after, it speaks in the namespace of its creation only."""
+    opening = [*opened("b", pairs["b1"], OTHER), *opened("other", pairs["b2"], OTHER)]
+    steps: Steps = [
+        *ready("b"),
+        do("open", "a", netns="a1", seconds=LONG),
+        do("setns", "", netns="a2"),
+        do("bind", "a", to=["10.1.0.1", ONE]),
+        *ready("a"),
+    ]
+    steps += echo("b", "a", ["10.1.0.2", OTHER], ["10.1.0.1", ONE], 4)
+    steps += [do("unshare", "")]
+    steps += echo("b", "a", ["10.1.0.2", OTHER], ["10.1.0.1", ONE], 4)
+    steps += [do("recv", "other", flags=["dontwait"])]
+    run = compared.both(steps, before=opening)
+    run.fast(compared.cookie(pairs["a1"]), ONE, sent=8, claimed=8)
+    run.fast(compared.cookie(pairs["b1"]), OTHER, sent=8, claimed=8)
+
+
+def test_a_namespace_sees_its_own_sockets_only(pairs: Placed, compared: Compared, session: Session) -> None:
+    """N6: who is in a namespace is told of the sockets there, and of no others."""
+    worker = compared.programs(SPINNING).worker("program")
+    worker.load(guest_calls)
+    steps = [*opened("a", pairs["a1"], ONE), *opened("b", pairs["b2"], OTHER)]
+    compared.soiled = True
+    worker.call(guest_calls.run, program="p", steps=steps, keep=True)
+    for name, port in (("a1", ONE), ("b2", OTHER)):
+        told = session.agent.call(exasock.accelerated, netns=name, everything=False)
+        assert [(one["netns"], one["local"]) for one in told] == [
+            (compared.cookie(pairs[name]), [pairs[name].ip, port])
+        ]
+    assert session.agent.call(exasock.accelerated, netns="a2", everything=False) == []
+    shown = session.agent.exec(["exasock-stat"], netns="a1").stdout
+    assert str(ONE) in shown and str(OTHER) not in shown
+    worker.call(guest_calls.close, program="p")
+    compared.soiled = False
+
+
+def test_a_deleted_namespace_ends_with_its_last_socket(
+    pairs: Placed, compared: Compared, session: Session
+) -> None:
+    """N7: `ip netns del` with an accelerated socket open: it goes on, past the kernel; when it is closed the
+    namespace is freed, whatever its process still has open and mapped of other namespaces."""
+    worker = compared.programs(SPINNING).worker("program")
+    worker.load(guest_calls)
+    compared.soiled = True
+    a, b = pairs["a1"], pairs["b1"]
+    kept = [*opened("a", a, ONE), *opened("b", b, OTHER), *opened("c", pairs["a2"], ONE)]
+    worker.call(guest_calls.run, program="p", steps=kept, keep=True)
+    session.agent.call(namespaces.unname, name="b1")
+    exchanged = echo("b", "a", [b.ip, OTHER], [a.ip, ONE], 4)
+    told = worker.call(guest_calls.run, program="p", steps=exchanged, keep=True)
+    assert not [one for one in told if "errno" in one], told
+    (counters,) = session.agent.call(exasock.accelerated, netns="a1", everything=False)
+    assert counters["tx_fast"] == 4 and counters["claimed"] > 0, counters
+    worker.call(guest_calls.run, program="p", steps=[do("close", "b")], keep=True)
+    session.agent.call(namespaces.await_end, names=["b1"], seconds=scaled(3), timeout=scaled(6))
+    told = worker.call(
+        guest_calls.run, program="p", steps=echo("c", "c", [pairs["a2"].ip, ONE], [pairs["a2"].ip, ONE], 1)
+    )
+    assert not [one for one in told if "errno" in one], told
+    compared.soiled = False
+
+
+def test_namespaces_without_a_card_are_refused_politely(place: Place, compared: Compared) -> None:
+    """N9, N10: in a namespace without a port of a card everything works, through the kernel."""
+    standing = place(Topology("no card", (Namespace("bare"),)))
+    bare = standing["bare"]
+    steps = [
+        do("open", "a", netns=bare.netns, seconds=LONG),
+        do("bind", "a", to=["127.0.0.1", ONE]),
+        do("sendto", "a", data=data(1), to=["127.0.0.1", ONE]),
+        do("recvfrom", "a"),
+        do("sendto", "a", data=data(2), to=["10.1.0.2", ONE]),
+    ]
+    run = compared.both(steps)
+    assert run.accelerated == []
+
+
+def test_the_loopback_is_the_kernels(pairs: Placed, compared: Compared) -> None:
+    """N9, N10: what a namespace's sockets say to each other, and to 127.0.0.1, is delivered by the kernel,
+    beside what overtakes it."""
+    steps = [*opened("a", pairs["a1"], ONE, "0.0.0.0"), *opened("c", pairs["a1"], OTHER, "0.0.0.0")]
+    steps += [*opened("b", pairs["b1"], OTHER)]
+    for number, address in enumerate(("127.0.0.1", "10.1.0.1")):
+        steps += [do("sendto", "a", data=data(number), to=[address, OTHER]), do("recvfrom", "c")]
+        steps += [do("sendto", "c", data=data(number), to=[address, ONE]), do("recvfrom", "a")]
+        steps += echo("b", "a", ["10.1.0.2", OTHER], ["10.1.0.1", ONE], 2)
+    run = compared.both(steps)
+    told = run.counters(compared.cookie(pairs["a1"]), ONE)
+    assert told["tx_fast"] == 4 and told["claimed"] == 4, told
+
+
+@pytest.mark.parametrize("where", [INITIAL, "a"])
+def test_the_cookie_names_the_namespace(place: Place, session: Session, where: str) -> None:
+    """N4: a namespace is known by its cookie, the one that SO_NETNS_COOKIE tells."""
+    place(Topology("one more", (Namespace("a"),)))
+    netns = None if where == INITIAL else where
+    told = session.agent.call(exasock.info, netns=netns)
+    assert told["netns"] == session.agent.call(exasock.cookie, netns=netns)
+    assert told["abi"] == exasock.ABI
