@@ -11,11 +11,13 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lab import paths
 from lab.errors import LabError
+from suites import capture
 from suites import topology as topologies
 from suites.guest import health
 from suites.session import Session, facts
@@ -23,6 +25,11 @@ from suites.topology import Topology
 
 #: Lines of each log kept, from its end.
 LOG_LINES = 20000
+#: Namespaces and flows that are looked into, of those that the failure names.
+LOOKED_INTO = 8
+#: A port's counters of frames that its capture has, too.
+_CAPTURED = ("tx", "rx", "rx_ignored", "rx_error", "rx_dropped")
+_MISSING = re.compile(r"flow (\d+) \(.*missing \[([\d, ]+)\]")
 
 
 class Bundle:
@@ -34,13 +41,14 @@ class Bundle:
         self.directory = paths.out() / "bundles" / f"{safe}-{time.strftime('%Y%m%dT%H%M%S')}"
         self.directory.mkdir(parents=True, exist_ok=True)
 
-    def put(self, name: str, make: Callable[[], str | bytes | dict[str, Any]]) -> None:
+    def put(self, name: str, make: Callable[[], str | bytes | dict[str, Any]]) -> bool:
+        """Add a file; whether it could be had."""
         try:
             content = make()
         except (LabError, OSError, KeyError, ValueError, RuntimeError) as error:
             with (self.directory / "missing.txt").open("a") as file:
                 file.write(f"{name}: {type(error).__name__}: {error}\n")
-            return
+            return False
         target = self.directory / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, bytes):
@@ -49,6 +57,7 @@ class Bundle:
             target.write_text(content, encoding="utf-8")
         else:
             target.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+        return True
 
     def archive(self) -> Path:
         """Pack the directory beside itself; returns the archive."""
@@ -73,6 +82,11 @@ def collect(
     if topology is not None:
         bundle.put("topology.txt", lambda: str(topology) + "\n")
         bundle.put("topology.svg", lambda: topologies.svg(topology))
+    # First what goes on changing: drops, and the counters of namespaces that still stand.
+    bundle.put("drops.txt", lambda: str(session.agent.call(health.drops, timeout=30)))
+    for netns in (None, *named(report, topology)):
+        if not bundle.put(f"account-{netns or 'initial'}.txt", partial(account, session, netns)):
+            break
     bundle.put("dmesg.txt", lambda: session.agent.exec(["dmesg"], timeout=30).stdout)
     bundle.put("guest.json", lambda: dict(session.agent.call(health.snapshot)))
     bundle.put("counters-before.json", lambda: counters)
@@ -82,17 +96,65 @@ def collect(
         bundle.put(f"registers-{card}.json", lambda card=card: session.control.registers(card))  # type: ignore[misc]
     with contextlib.suppress(LabError, OSError):
         session.control.flush()
+        bundle.put("lost.txt", lambda: lost(report, frames(session, counters)))
         (bundle.directory / "trace").mkdir(exist_ok=True)
         session.control.trace_dump(bundle.directory / "trace")
     for log in (lab.paths.serial_log, lab.paths.cardd_log, lab.paths.qemu_log, lab.paths.supervisor_log):
         bundle.put(log.name, lambda log=log: tail(log))  # type: ignore[misc]
-    for capture in sorted(lab.paths.capture.glob("*.pcapng")):
+    for path in sorted(lab.paths.capture.glob("*.pcapng")):
         with contextlib.suppress(OSError):
             (bundle.directory / "capture").mkdir(exist_ok=True)
-            shutil.copy2(capture, bundle.directory / "capture" / capture.name)
+            shutil.copy2(path, bundle.directory / "capture" / path.name)
     bundle.put("environment.json", lambda: environment(session, nodeid))
     bundle.put("README.txt", lambda: replay(nodeid, lab.name, bundle.directory))
     return bundle.archive()
+
+
+def account(session: Session, netns: str | None) -> str:
+    """What the guest's kernel counted in a namespace (None: the initial one)."""
+    return str(session.agent.call(health.account, name=netns, timeout=30))
+
+
+def named(report: str, topology: Topology | None) -> list[str]:
+    """The namespaces of the topology that a failure speaks of, as far as they are looked into."""
+    words = set(re.findall(r"[\w.-]+", report))
+    known = [one.netns for one in topology.namespaces if one.name in words] if topology is not None else []
+    return [netns for netns in known if netns is not None][:LOOKED_INTO]
+
+
+def frames(session: Session, counters: dict[str, Any]) -> dict[str, list[capture.Captured]]:
+    """What passed each port of the cards since ``counters`` were read."""
+    now = session.control.counters()
+    found = {}
+    for end in session.devices:
+        grown = sum(now[end].get(name, 0) - counters.get(end, {}).get(name, 0) for name in _CAPTURED)
+        found[end] = capture.read(session.lab.paths.capture, end)[-grown:] if grown > 0 else []
+    return found
+
+
+def lost(report: str, passed: dict[str, list[capture.Captured]]) -> str:
+    """Where the records that a failure calls missing were seen: one that left no port was lost by the
+    sender's kernel, one that left but did not arrive by the wire, one that arrived by the receiver's kernel.
+    """
+    lines = []
+    for flow, missing in _MISSING.findall(report)[:LOOKED_INTO]:
+        for sequence in missing.split(","):
+            lines.append(f"flow {flow} number {int(sequence)}:")
+            for end, captured in passed.items():
+                seen = [
+                    one
+                    for one in captured
+                    if one.frame.record is not None
+                    and (one.frame.record.flow, one.frame.record.sequence) == (int(flow), int(sequence))
+                ]
+                lines += [f"  {end}: not seen"] if not seen else []
+                for one in seen:
+                    assert one.frame.record is not None
+                    what = f"the answer of {one.frame.record.tag}" if one.frame.record.tag else "the question"
+                    bad = ", bad FCS" if one.bad_fcs else ""
+                    way = "left" if one.sent else "arrived"
+                    lines.append(f"  {end}: {what} {way} at {one.time / 1e9:.6f}{bad}: {one.frame}")
+    return "\n".join(lines or ["the failure names no missing record"]) + "\n"
 
 
 def environment(session: Session, nodeid: str) -> dict[str, Any]:
@@ -117,6 +179,9 @@ Stop where it fails:      LAB={lab} python -m pytest '{nodeid}' --pdb
 
 failure.txt        what the test said
 topology.txt/.svg  what it stood on
+lost.txt           where the records that are missing were seen last
+drops.txt          frames the kernel dropped, and why; a line says when the guest was looked at, between tests
+account-*.txt      protocol, queue, link, neighbour and port counters of the namespaces that the failure names
 capture/           what passed each port (wireshark, tcpdump -r)
 dmesg.txt          what the guest's kernel said; serial.log: its console
 counters-*.json    the card's and the wire's counters before and after

@@ -6,9 +6,11 @@ import contextlib
 import errno
 import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
+from lab.guest.agent import in_netns
 from suites.guest import namespaces
 
 Json = dict[str, Any]
@@ -29,14 +31,24 @@ HARMLESS = re.compile(
     r"|sched: RT thr|loading out-of-tree module taints|module verification failed|kauditd"
     r"|printk: .* messages suppressed|TCP: request_sock|Possible SYN flooding|neighbour: .*table overflow"
 )
+#: A trace of our own, which nobody else's tracing disturbs, of the last frames that the kernel dropped.
+TRACING = Path("/sys/kernel/tracing")
+_DROPS = TRACING / "instances/exalab"
+_DROPS_KIB = 128
+#: Reasons that are no loss: somebody else's frame, flooded to everybody.
+_NO_LOSS = ("OTHERHOST",)
+#: What tells of frames in a namespace.
+_ACCOUNT = (["nstat", "-as"], ["tc", "-s", "qdisc"], ["ip", "-s", "-s", "link"], ["ip", "-s", "neigh"])
 _kmsg: int | None = None
 #: Kernel threads, which need not be looked at again.
 _known: dict[str, None] = {}
 
 
 def begin() -> None:
-    """Forget what the kernel has said so far."""
+    """Forget what the kernel has said so far; from now on it notes what frames it drops, and why."""
     global _kmsg
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):  # a kernel without tracing
+        _watch_drops()
     if _kmsg is None:
         _kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.lseek(_kmsg, 0, os.SEEK_END)
@@ -69,6 +81,39 @@ def messages() -> list[Json]:
         if not int(priority) >> 3:  # facility: the kernel, not a program writing to the log
             bad = bool(ALARMS.search(text)) or (level <= 4 and not HARMLESS.search(text))
             told.append({"level": level, "seconds": int(micros) / 1e6, "text": text, "bad": bad})
+
+
+def _watch_drops() -> None:
+    if not (TRACING / "instances").is_dir():
+        subprocess.run(["mount", "-t", "tracefs", "tracefs", str(TRACING)], check=True)
+    _DROPS.mkdir(exist_ok=True)
+    event = _DROPS / "events/skb/kfree_skb"
+    numbers = {
+        name: number for number, name in re.findall(r'{ (\d+), "(\w+)" }', (event / "format").read_text())
+    }
+    (_DROPS / "trace_clock").write_text("mono")
+    (_DROPS / "buffer_size_kb").write_text(str(_DROPS_KIB))
+    known = [numbers[name] for name in _NO_LOSS if name in numbers]
+    (event / "filter").write_text(" && ".join(f"reason != {number}" for number in known) or "0")
+    (event / "enable").write_text("1")
+    (_DROPS / "trace").write_text("")
+
+
+def drops() -> str:
+    """The trace of dropped frames. A line is written into it when a snapshot is taken: after every test."""
+    return (_DROPS / "trace").read_text()
+
+
+def account(name: str | None) -> str:
+    """The kernel's own counters of a namespace (None: the initial one): protocols, queues, links, neighbours,
+    and those of the card's ports."""
+    told = []
+    with in_netns(name):
+        for argv in (*_ACCOUNT, *(["ethtool", "-S", device] for device in namespaces.device_names())):
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20)
+            if not done.returncode:
+                told.append(f"# {' '.join(argv)}\n{done.stdout}")
+    return "\n".join(told)
 
 
 def processes() -> dict[str, str]:
@@ -159,6 +204,8 @@ def memory(slabs: bool = False) -> dict[str, int]:
 
 def snapshot() -> Json:
     """Everything the health check compares, in one call."""
+    with contextlib.suppress(OSError):
+        (_DROPS / "trace_marker").write_text("the guest was looked at")
     return {
         "messages": messages(),
         "taints": taints(),
