@@ -15,10 +15,10 @@ from lab import api, placement
 from lab.console import step
 from lab.deadline import scaled
 from suites.bench.machine import Meter
-from suites.guest import pump
+from suites.guest import latency, pump
 from suites.outside import Outside
 from suites.place import Placed
-from suites.session import KERNEL, Session
+from suites.session import EXASOCK, KERNEL, Session, SocketKind
 from suites.test_many_namespaces import FIRST_VID, network, side
 from suites.topology import Device, Namespace, Topology
 from suites.traffic import Traffic
@@ -46,6 +46,22 @@ def two_ports(mtu: int | None = None) -> Topology:
     )
 
 
+#: A process that waits by spinning, for longer than an answer takes here.
+SPINNING = SocketKind("exasock", (*EXASOCK.prefix, "--spin=1000000"))
+
+
+def two_vlans(more: int) -> tuple[Namespace, ...]:
+    """A namespace on each port in VLAN 5, and ``more`` in VLANs of their own on the first; one address."""
+    return (
+        Namespace("a", (Device("vlan", "eth0", "card0:0", vid=5, addresses=("10.1.0.1/24",)),)),
+        Namespace("b", (Device("vlan", "eth0", "card0:1", vid=5, addresses=("10.1.0.2/24",)),)),
+        *(
+            Namespace(f"n{vid}", (Device("vlan", "eth0", "card0:0", vid=vid, addresses=("10.1.0.1/24",)),))
+            for vid in range(101, 101 + more)
+        ),
+    )
+
+
 @dataclass
 class Bench:
     """One run: the lab it measures, and what it found."""
@@ -58,7 +74,14 @@ class Bench:
         """Every measure of the lab, in order. The lab is up afterwards, freshly booted."""
         session = self.warm_up()
         with session.lab:
-            for measure in (self.namespaces, self.small_frames, self.stream, self.apart, self.round_trip):
+            for measure in (
+                self.namespaces,
+                self.small_frames,
+                self.stream,
+                self.apart,
+                self.round_trip,
+                self.accelerated,
+            ):
                 with step(measure.__doc__.splitlines()[0] if measure.__doc__ else measure.__name__):
                     measure(session)
             session.close()
@@ -194,6 +217,37 @@ class Bench:
         standing.destroy()
         self.figures["lab_ping_rtt_ms"] = statistics.median(times)
         self.remarks["lab_ping_rtt_ms"] = f"median of 30, worst {max(times):.1f}; Python included"
+
+    def accelerated(self, session: Session) -> None:
+        """UDP round trip, kernel and exasock, with 2 and with 258 namespaces that hold such sockets"""
+        ask = {"to": "10.1.0.2", "port": 9, "count": 400}
+        for many in (0, 256):
+            standing = Placed(session, Topology(f"latency {many}", two_vlans(many)))
+            for kind in (KERNEL, SPINNING):
+                programs = session.programs(kind)
+                for worker in (programs.servers, programs.clients):
+                    worker.load(latency)
+                names = [one.name for one in standing.topology.namespaces[2:]]
+                programs.servers.call(
+                    latency.occupy, netns=names, address="10.1.0.1", port=9, timeout=scaled(6)
+                )
+                trips, sends = [], []
+                for _ in range(ROUNDS):
+                    programs.servers.call(latency.listen, netns="b", address="10.1.0.2", port=9)
+                    serving = programs.servers.submit(
+                        "call", module=latency.__name__, function="serve", kwargs={"count": ask["count"]}
+                    )
+                    told = programs.clients.call(latency.ask, netns="a", timeout=scaled(20), **ask)
+                    serving.result(scaled(6))
+                    trips.append(told["round_trip"])
+                    sends.append(told["send"])
+                name = f"udp_{kind.name}_ns{many + 2}"
+                self.figures[f"{name}_rtt_us"] = statistics.median(trips)
+                self.figures[f"{name}_send_us"] = statistics.median(sends)
+                self.remarks[f"{name}_rtt_us"] = f"median of {ROUNDS}, {min(trips):.0f} to {max(trips):.0f}"
+                programs.servers.call(latency.leave)
+                session.end_programs(kind)
+            standing.destroy()
 
 
 def others() -> tuple[Figures, dict[str, str]]:
