@@ -63,8 +63,7 @@ def debs() -> None:
 
     with console.reporting():
         for wanted in PACKAGES:
-            if wanted.complete:
-                console.out.print(str(package(wanted)))
+            console.out.print(str(package(wanted)))
 
 
 @main.command()

@@ -15,22 +15,16 @@ from .sandbox import Bind
 
 @dataclass(frozen=True)
 class Package:
-    """A package: the script below datapath/packaging that makes it, and the parts of the datapath in it."""
+    """A package, and the script below datapath/packaging that makes it, with its arguments."""
 
     name: str
     script: tuple[str, ...]
-    parts: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Whether the checkout has all of its parts."""
-        return all((ROOT / "datapath" / part / "Makefile").is_file() for part in self.parts)
 
 
 PACKAGES = (
-    Package("exanic-dkms", ("dkms", "exanic"), ("exanic",)),
-    Package("exasock-dkms", ("dkms", "exasock"), ("exanic", "exasock")),
-    Package("exasock", ("programs",), ("exasock", "libexasock", "tools")),
+    Package("exanic-dkms", ("dkms", "exanic")),
+    Package("exasock-dkms", ("dkms", "exasock")),
+    Package("exasock", ("programs",)),
 )
 
 

@@ -79,7 +79,6 @@ class Maker:
             )
             build = scratch / "build"
             build.mkdir(parents=True)
-            parts = [one for one in manifest.DATAPATH if (ROOT / "datapath" / one / "Makefile").is_file()]
             for source in manifest.sources("dut"):
                 relative = source.relative_to(ROOT)
                 if relative.parts[0] == "datapath":
@@ -91,7 +90,6 @@ class Maker:
             )
             variables = {
                 "exalab_kernel": initramfs.kernel_version(root),
-                "exalab_datapath": parts,
                 "exalab_build": str(build),
                 "exalab_agent": str(ROOT / "lab" / "guest"),
             }

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .definition import ROOT
 
-#: Parts of the datapath that are compiled for the dut; one without a Makefile is left out.
+#: Parts of the datapath that are compiled for the dut.
 DATAPATH = ("exanic", "exasock", "libexasock", "tools")
 _COMMON = ("images/base.py", "images/make.py", "images/roles.py", "images/sandbox.py", "images/tree.py")
 _ROLES = {

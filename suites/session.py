@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lab import api
@@ -30,10 +29,8 @@ class SocketKind:
 KERNEL = SocketKind("kernel")
 #: Accelerated: the same program, unmodified, behind the wrapper.
 EXASOCK = SocketKind("exasock", ("exasock",))
-_PARTS = ("exasock", "libexasock", "tools")
-_BUILT = all((Path(__file__).parents[1] / "datapath" / part / "Makefile").is_file() for part in _PARTS)
 #: Kinds of sockets that tests run through.
-SOCKET_KINDS = (KERNEL, EXASOCK) if _BUILT else (KERNEL,)
+SOCKET_KINDS = (KERNEL, EXASOCK)
 
 
 class Programs:
@@ -92,8 +89,7 @@ class Session:
         self.agent, self.control = self.lab.agent, self.lab.control
         self._programs = {}
         self.agent.load(*AGENT_MODULES)
-        if EXASOCK in SOCKET_KINDS:
-            self.agent.call(exasock.ready, seconds=scaled(3))
+        self.agent.call(exasock.ready, seconds=scaled(3))
         self.agent.call(namespaces.clear)
         self.agent.call(namespaces.quiet)
         self.agent.call(namespaces.single_answers)

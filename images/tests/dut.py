@@ -40,6 +40,14 @@ class Dut:
         place = tracked_path("dut") if self.manifest.locked else fresh_path("dut", Workspace())
         return lock.read(place)
 
+    def ports_up(self) -> list[str]:
+        """The card's net devices, up: no queue and no acceleration is there before that."""
+        shown = self.host.check_output("grep -l DRIVER=exanic /sys/class/net/*/device/uevent").splitlines()
+        names = [path.split("/")[4] for path in shown]
+        for name in names:
+            self.host.check_output(f"ip link set {name} up")
+        return names
+
 
 @pytest.fixture(scope="session")
 def dut() -> Iterator[Dut]:

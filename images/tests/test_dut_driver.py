@@ -34,8 +34,7 @@ def test_ports_keep_the_kernels_names(dut: Dut) -> None:
 
 def test_ports_never_drop_by_time(dut: Dut) -> None:
     """What waits to be sent waits: a queue that drops old frames loses them on a slow guest."""
-    ports = dut.host.check_output("grep -l DRIVER=exanic /sys/class/net/*/device/uevent").splitlines()
-    for port in (path.split("/")[4] for path in ports):
+    for port in dut.ports_up():
         assert "qdisc pfifo_fast " in dut.host.check_output(f"tc qdisc show dev {port} root")
 
 

@@ -51,6 +51,7 @@ def test_wrapper_runs_a_program(dut: Dut) -> None:
 
 def test_a_socket_is_accelerated(dut: Dut) -> None:
     """A socket of a namespace that has a port is listed with its process by exasock-stat."""
+    assert dut.ports_up()
     program = (
         "import socket, subprocess; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('0.0.0.0', 7007));"
         "s.setblocking(False)\n"

@@ -17,7 +17,7 @@ from lab.guest.client import Agent
 from suites.driver import guest_exanic
 from suites.guest import health
 from suites.place import Placed
-from suites.session import EXASOCK, SOCKET_KINDS, Session
+from suites.session import Session
 from suites.topology import Device, Namespace, Topology
 
 PORTS = Topology(
@@ -54,13 +54,12 @@ class Driver:
     def unload(self) -> None:
         """rmmod, after the module that stands on it, which no program uses any more."""
         self.session.end_programs()
-        self.run("rmmod", "exasock", check=EXASOCK in SOCKET_KINDS)
+        self.run("rmmod", "exasock")
         self.run("rmmod", "exanic")
 
     def load(self) -> None:
         self.run("modprobe", "exanic")
-        if EXASOCK in SOCKET_KINDS:
-            self.run("modprobe", "exasock")
+        self.run("modprobe", "exasock")
 
     def wait(self, what: str, ready: Callable[[], bool], seconds: float = 5) -> None:
         """Ask until it is so."""

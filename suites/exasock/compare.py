@@ -10,15 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-
 from lab.deadline import scaled
 from suites import capture
 from suites.capture import Frame
 from suites.exasock import guest_calls
 from suites.guest import exasock, records
 from suites.outside import Outside
-from suites.session import EXASOCK, KERNEL, SOCKET_KINDS, Programs, Session, SocketKind
+from suites.session import EXASOCK, KERNEL, Programs, Session, SocketKind
 from suites.topology import Namespace
 
 Json = dict[str, Any]
@@ -57,8 +55,6 @@ class Run:
 
     def counters(self, cookie: int, port: int) -> Json:
         """Of the one socket of a namespace that has this local port; AssertionError when there is none."""
-        if self.kind == KERNEL.name:
-            pytest.skip("this checkout has no accelerated sockets")
         found = [one for one in self.accelerated if one["netns"] == cookie and one["local"][1] == port]
         assert len(found) == 1, f"{len(found)} accelerated sockets have port {port}: {self.accelerated}"
         return found[0]
@@ -161,7 +157,7 @@ class Compared:
         Returns the accelerated run.
         """
         oracle = self.run(KERNEL, steps, beside, before)
-        ours = self.run(SPINNING if EXASOCK in SOCKET_KINDS else KERNEL, steps, beside, before)
+        ours = self.run(SPINNING, steps, beside, before)
         differ(steps, oracle.results, ours.results)
         for name, work in (beside or {}).items():
             differ(work, oracle.threads[name], ours.threads[name])

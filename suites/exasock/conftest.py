@@ -15,7 +15,7 @@ from suites.exasock.compare import SPINNING, Compared
 from suites.guest import exasock, iproute
 from suites.outside import Outside
 from suites.place import Placed
-from suites.session import EXASOCK, SOCKET_KINDS, Session
+from suites.session import Session
 from suites.topology import INITIAL, Device, Namespace, Topology
 
 LINKS = ("port", "vlan", "macvlan")
@@ -53,9 +53,6 @@ def patient(session: Session, healthy: None, defer: Callable[..., None]) -> Iter
     """Set for the test, and as it was afterwards."""
     session.agent.call(exasock.stamping, on=True)
     defer(session.agent.call, exasock.stamping, on=False)
-    if EXASOCK not in SOCKET_KINDS:
-        yield
-        return
     before = {
         name: session.agent.call(exasock.parameter, name=name, value=value)
         for name, value in PATIENCE.items()

@@ -22,13 +22,13 @@ from suites.exasock.conftest import acquaint, peer, subject
 from suites.exasock.steps import Steps, data, do, look, opened, ready
 from suites.guest import exasock, iproute, namespaces
 from suites.place import Placed
-from suites.session import EXASOCK, KERNEL, SOCKET_KINDS, SocketKind
+from suites.session import KERNEL, SocketKind
 from suites.topology import Device, Namespace, Topology
 
 Place = Callable[[Topology], Placed]
 Json = dict[str, Any]
 ONE, OTHER = 7001, 7002
-KINDS = (KERNEL, SPINNING) if EXASOCK in SOCKET_KINDS else (KERNEL,)
+KINDS = (KERNEL, SPINNING)
 
 
 @dataclass

@@ -22,10 +22,8 @@ from suites.exasock.conftest import acquaint
 from suites.exasock.steps import Steps, data, do, opened
 from suites.guest import exasock
 from suites.place import Placed
-from suites.session import EXASOCK, KERNEL, SOCKET_KINDS, Session
+from suites.session import KERNEL, Session
 from suites.topology import Device, Namespace, Topology
-
-pytestmark = pytest.mark.skipif(EXASOCK not in SOCKET_KINDS, reason="no accelerated sockets in this checkout")
 
 
 def topology() -> Topology:

@@ -24,12 +24,12 @@ from suites.exasock.conftest import acquaint, peer, subject
 from suites.exasock.steps import data, do, opened
 from suites.guest import exasock
 from suites.place import Placed
-from suites.session import EXASOCK, KERNEL, SOCKET_KINDS, Session, SocketKind
+from suites.session import KERNEL, Session, SocketKind
 from suites.topology import Topology
 
 ONE, OTHER = 7001, 7002
 END = 0xFFFFFF
-KINDS = (KERNEL, SPINNING) if EXASOCK in SOCKET_KINDS else (KERNEL,)
+KINDS = (KERNEL, SPINNING)
 SCRIPT = "/run/exalab-life.py"
 
 
@@ -170,7 +170,6 @@ def test_closed_by_another_thread(life: Life) -> None:
 
 
 @pytest.mark.expects("exasock")
-@pytest.mark.skipif(EXASOCK not in SOCKET_KINDS, reason="this checkout has no accelerated sockets")
 def test_the_module_is_not_unloaded_under_its_users(
     session: Session, healthy: None, defer: Callable[..., None]
 ) -> None:
