@@ -327,10 +327,9 @@ def test_a_rule_that_drops_drops(live: Live) -> None:
     live.exchange(first=10)
 
 
+@pytest.mark.parametrize("live", [SPINNING], ids=lambda kind: kind.name, indirect=True)
 def test_the_administrator_may_say_otherwise(live: Live) -> None:
     """N9: a namespace whose setting says so overtakes although hooks are installed; only that namespace."""
-    if live.kind is KERNEL:
-        pytest.skip("a setting of accelerated sockets")
     run = live.agent.exec
     run(["nft", "add", "table", "ip", "t"], netns="a")
     run(["nft", "add", "chain", "ip", "t", "c", "{ type filter hook output priority 0; }"], netns="a")
