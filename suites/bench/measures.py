@@ -147,7 +147,7 @@ class Bench:
         self.remarks[name] = f"{how}; median of {ROUNDS}, {lost:.1f} % lost; {share}"
 
     def apart(self, session: Session) -> None:
-        """The same with the lab's threads on all processors"""
+        """The same with the lab's threads on all processors; the guest's own stay one thread"""
         if "processor" not in session.lab.facts:
             return  # they are there already
         pids = session.lab.state.pids()
