@@ -20,6 +20,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lab.guest.agent import in_netns, setns
@@ -74,6 +75,8 @@ CUT = {(0, 8): 12, (socket.SOL_SOCKET, 29): 16, (socket.SOL_SOCKET, 35): 16, (so
 EPHEMERAL = "chosen"
 #: membarrier(2) for all processors: synchronize_rcu() in the kernel.
 MEMBARRIER, MEMBARRIER_CMD_GLOBAL = 324, 1
+#: epoll_wait(2), epoll_pwait(2), as /proc tells them.
+EPOLL_WAITS = {"232", "281"}
 
 
 class _Iovec(ctypes.Structure):
@@ -242,9 +245,20 @@ class Program:
             raise OSError(ctypes.get_errno(), "unshare")
 
     def do_settle(self, step: Json) -> None:
-        """Wait until every processor has seen what was done: a socket is accelerated from then on."""
+        """Wait until every processor has seen what was done: a socket is accelerated from then on. And until
+        the agent's own thread sleeps: a thread that goes to sleep has the whole process stop looking."""
         if _libc.syscall(MEMBARRIER, MEMBARRIER_CMD_GLOBAL, 0, 0):
             raise OSError(ctypes.get_errno(), "membarrier")
+        deadline = time.monotonic() + 30
+        while not self._agent_sleeps():
+            if time.monotonic() >= deadline:
+                raise TimeoutError("the agent's own thread does not sleep")
+            time.sleep(0.001)
+
+    @staticmethod
+    def _agent_sleeps() -> bool:
+        called = Path(f"/proc/self/task/{os.getpid()}/syscall").read_text().split()[0]
+        return called in EPOLL_WAITS
 
     def do_blocking(self, step: Json) -> None:
         self.sockets[step["s"]].setblocking(step["value"])

@@ -28,8 +28,8 @@ def opened(
 
 
 def ready(s: str) -> Steps:
-    """Look once, and let the kernel come to rest about it: from now on it is accelerated."""
-    return [look(s), do("settle", s)]
+    """Look once, and let everything come to rest about it; look again: from now on it is accelerated."""
+    return [look(s), do("settle", s), look(s)]
 
 
 def look(s: str) -> Step:

@@ -105,6 +105,45 @@ def test_a_namespace_sees_its_own_sockets_only(pairs: Placed, compared: Compared
     compared.soiled = False
 
 
+#: Asks /dev/exasock for everything, and says what it was told.
+ASKING = f"""
+import errno, fcntl, socket, struct
+device = open("/dev/exasock", "r+b", buffering=0)
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def ask(name, number, data):
+    try:
+        fcntl.ioctl(device, number, bytearray(data), True)
+        print(name, "ok")
+    except OSError as error:
+        print(name, errno.errorcode[error.errno])
+ask("attach", {exasock.ATTACH}, struct.pack("{exasock.ATTACH_FORMAT}", sock.fileno(), 0, 0))
+ask("list", {exasock.LIST}, struct.pack("{exasock.LIST_FORMAT}", 0, 0, 0, 0, 0))
+ask("list all", {exasock.LIST}, struct.pack("{exasock.LIST_FORMAT}", 0, 0, {exasock.LIST_ALL}, 0, 0))
+ask("read", {exasock.SETTING}, struct.pack("{exasock.SETTING_FORMAT}", {exasock.BYPASS_FILTERS}, 0, 0))
+ask("write", {exasock.SETTING}, struct.pack("{exasock.SETTING_FORMAT}", {exasock.BYPASS_FILTERS}, 1, 0))
+"""
+PRIVILEGES = {
+    "root in a user namespace of its own": (
+        ["unshare", "--user", "--map-root-user", "--net"],
+        ["attach EPERM", "list ok", "list all EPERM", "read ok", "write ok"],
+    ),
+    "nobody where the card is": (
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
+        ["attach ok", "list ok", "list all EPERM", "read ok", "write EPERM"],
+    ),
+    "root where the card is": ([], ["attach ok", "list ok", "list all ok", "read ok", "write ok"]),
+}
+
+
+@pytest.mark.parametrize("who", PRIVILEGES)
+def test_what_one_may_depends_on_where_one_is(pairs: Placed, session: Session, who: str) -> None:
+    """N6: acceleration is for namespaces that were given a card, whoever is in them; settings for who
+    administers the namespace; the list of all sockets for who administers the host."""
+    prefix, expected = PRIVILEGES[who]
+    told = session.agent.exec([*prefix, "python3", "-c", ASKING], netns="a1").stdout
+    assert told.splitlines() == expected
+
+
 def test_a_deleted_namespace_ends_with_its_last_socket(
     pairs: Placed, compared: Compared, session: Session
 ) -> None:
