@@ -79,6 +79,7 @@ class Generator:
         self.data = 0
         self.names = 0
         self.silences = 0
+        self.unheard: set[tuple[str, int, int]] = set()
 
     def generate(self) -> list[Step]:
         for group in self.draw.sample(GROUPS, 2):
@@ -144,6 +145,7 @@ class Generator:
             return False  # an error would come some time: see refused
         else:
             sock.lonely = True  # nor must it come when the socket is connected
+            self.unheard.add((side, sock.group, to[1]))  # nor the datagram when somebody has just bound there
         self.autobind(sock)
         return True
 
@@ -188,7 +190,10 @@ class Generator:
             return
         sock = self.draw.choice(free)
         address = self.draw.choice(["0.0.0.0", ADDRESSES[sock.side], ADDRESSES[sock.side]])
-        port = self.draw.choice(PORTS)
+        ports = [port for port in PORTS if (sock.side, sock.group, port) not in self.unheard]
+        if not ports:
+            return
+        port = self.draw.choice(ports)
         self.do("bind", s=self.name(sock), to=[address, port])
         if not self.conflict(sock, address, port):
             sock.address, sock.port = address, port
