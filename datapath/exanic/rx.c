@@ -10,6 +10,7 @@
  */
 
 #include <linux/etherdevice.h>
+#include <linux/module.h>
 #include <linux/skbuff.h>
 #include <linux/vmalloc.h>
 #include <net/checksum.h>
@@ -135,8 +136,7 @@ static enum rx_scan rx_scan(struct exanic_rx *rx, u64 *meta, u32 *chunks)
 	}
 }
 
-/* Copy @len bytes of the frame, summing them on the way when @sum is given */
-static void rx_copy(const struct exanic_rx_frame *frame, u8 *to, u32 len, __wsum *sum)
+void exanic_rx_frame_copy(const struct exanic_rx_frame *frame, u8 *to, u32 len, __wsum *sum)
 {
 	u32 i = 0;
 
@@ -153,6 +153,7 @@ static void rx_copy(const struct exanic_rx_frame *frame, u8 *to, u32 len, __wsum
 		len -= n;
 	}
 }
+EXPORT_SYMBOL_GPL(exanic_rx_frame_copy);
 
 /*
  * A copy for the stack, or NULL without memory. The caller checks afterwards that
@@ -173,7 +174,7 @@ struct sk_buff *exanic_rx_skb(struct exanic_port *port, const struct exanic_rx_f
 		skb = netdev_alloc_skb_ip_align(dev, len);
 	if (unlikely(!skb))
 		return NULL;
-	rx_copy(frame, skb_put(skb, len), len, sum ? &csum : NULL);
+	exanic_rx_frame_copy(frame, skb_put(skb, len), len, sum ? &csum : NULL);
 	if (READ_ONCE(port->rx_stamping))
 		skb_hwtstamps(skb)->hwtstamp =
 			exanic_ticks_to_ktime(port->card,

@@ -224,7 +224,6 @@ enum exa_parse {
 };
 
 enum exa_parse exa_parse(const struct exanic_rx_frame *frame, struct exa_packet *packet);
-void exa_copy_frame(const struct exanic_rx_frame *frame, u8 *to, u32 length);
 
 /* lookup.c */
 struct sock *exa_lookup(struct net *net, const struct exa_packet *packet, int ifindex,

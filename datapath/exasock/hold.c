@@ -197,7 +197,7 @@ static bool fill(struct exasock_slot *slot, u32 number, const struct exa_iface *
 		slot->hardware_ns = ktime_to_ns(exanic_timestamp_to_ktime(frame->dev,
 									  frame->timestamp));
 	slot->frame = packet->bytes;
-	exa_copy_frame(frame, slot->data, packet->bytes);
+	exanic_rx_frame_copy(frame, slot->data, packet->bytes, NULL);
 	if (!exanic_rx_frame_intact(frame))
 		return false;
 	if (packet->check) {
@@ -226,6 +226,7 @@ static enum exasock_reason hold(struct exa_sock *es, const struct exa_iface *ifa
 			return EXASOCK_R_IDLE;
 		es->settled = true;
 	}
+	/* again: it may have stopped looking and flushed before the lock was ours */
 	if (!exa_fresh(READ_ONCE(es->control->heartbeat)))
 		return EXASOCK_R_IDLE;
 	if (queued(es->sk))

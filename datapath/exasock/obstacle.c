@@ -165,7 +165,7 @@ enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_if
 		if (ingress_hooks(dev) && !bypassed(ns, dev))
 			return EXASOCK_R_FILTER;
 	}
-	if (!list_empty(&net_hotdata.ptype_all) && tapped(net, dev_net(iface->port->dev)))
+	if (tapped(net, dev_net(iface->port->dev)))
 		return EXASOCK_R_TAP;
 	if (netfilter(net, NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN) && !READ_ONCE(ns->bypass))
 		return EXASOCK_R_FILTER;
@@ -194,7 +194,7 @@ enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_if
 		    READ_ONCE(sk->sk_priority))
 			return EXASOCK_R_OPTION;
 	}
-	if (!list_empty(&net_hotdata.ptype_all) && tapped(net, dev_net(iface->port->dev)))
+	if (tapped(net, dev_net(iface->port->dev)))
 		return EXASOCK_R_TAP;
 	if (netfilter(net, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING) && !READ_ONCE(ns->bypass))
 		return EXASOCK_R_FILTER;

@@ -15,22 +15,6 @@
 /* Headers of every datagram we take lie in the first chunk */
 static_assert(EXA_HEADERS <= EXANIC_RX_CHUNK_DATA);
 
-/* The first @length bytes of a frame */
-void exa_copy_frame(const struct exanic_rx_frame *frame, u8 *to, u32 length)
-{
-	u32 i = 0;
-
-	dma_rmb();	/* the generation was read; now what it vouches for */
-	while (length) {
-		const struct exanic_chunk *chunk = exanic_rx_frame_chunk(frame, i++);
-		u32 n = min(length, EXANIC_RX_CHUNK_DATA);
-
-		memcpy(to, chunk->data, n);
-		to += n;
-		length -= n;
-	}
-}
-
 enum exa_parse exa_parse(const struct exanic_rx_frame *frame, struct exa_packet *packet)
 {
 	u8 head[EXA_HEADERS] __aligned(8);
@@ -42,7 +26,7 @@ enum exa_parse exa_parse(const struct exanic_rx_frame *frame, struct exa_packet 
 
 	if (bytes < ETH_ZLEN)
 		return EXA_PARSE_OTHER;
-	exa_copy_frame(frame, head, EXA_HEADERS);
+	exanic_rx_frame_copy(frame, head, EXA_HEADERS, NULL);
 	packet->frame = frame;
 	packet->bytes = bytes;
 	packet->network = ETH_HLEN;

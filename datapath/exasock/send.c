@@ -31,9 +31,11 @@ struct exa_datagram {
 	__wsum csum;		/* and its sum */
 };
 
-static void reason_count(struct exa_sock *es, enum exasock_reason reason)
+/* Counted, and left to the kernel */
+static long refuse(struct exa_sock *es, enum exasock_reason reason)
 {
 	atomic64_inc((atomic64_t *)&es->ring->tx_kernel[reason]);
+	return -EOPNOTSUPP;
 }
 
 /* Is the socket in a state that needs the kernel? */
@@ -222,10 +224,8 @@ static long send_gathered(struct exa_datagram *datagram, struct iov_iter *from)
 	datagram->image = small;
 	if (datagram->length > SEND_SMALL) {
 		datagram->image = kmalloc(SEND_PAYLOAD + datagram->length + 8, GFP_KERNEL);
-		if (!datagram->image) {
-			reason_count(datagram->es, EXASOCK_R_MEMORY);
-			return -EOPNOTSUPP;
-		}
+		if (!datagram->image)
+			return refuse(datagram->es, EXASOCK_R_MEMORY);
 	}
 	datagram->csum = 0;
 	if (csum_and_copy_from_iter_full(datagram->image + SEND_PAYLOAD, datagram->length,
@@ -236,11 +236,7 @@ static long send_gathered(struct exa_datagram *datagram, struct iov_iter *from)
 		reason = send_past(datagram);
 		local_bh_enable();
 		rcu_read_unlock();
-		ret = datagram->length;
-		if (reason) {
-			reason_count(datagram->es, reason);
-			ret = -EOPNOTSUPP;
-		}
+		ret = reason ? refuse(datagram->es, reason) : datagram->length;
 	}
 	if (datagram->image != small)
 		kfree(datagram->image);
@@ -258,20 +254,16 @@ static long send_on(struct exa_sock *es, struct sock *sk, const struct exasock_s
 	reason = socket_obstacle(sk);
 	if (!reason)
 		reason = make_key(sk, send, &datagram.key);
-	if (reason) {
-		reason_count(es, reason);
-		return -EOPNOTSUPP;
-	}
+	if (reason)
+		return refuse(es, reason);
 	ret = import_iovec(ITER_SOURCE, u64_to_user_ptr(send->iov), send->iovs, ARRAY_SIZE(fast),
 			   &iov, &from);
 	if (ret < 0)
 		return ret;
-	if (ret > SEND_LARGEST) {
-		reason_count(es, EXASOCK_R_SIZE);
-		ret = -EOPNOTSUPP;
-	} else {
+	if (ret > SEND_LARGEST)
+		ret = refuse(es, EXASOCK_R_SIZE);
+	else
 		ret = send_gathered(&datagram, &from);
-	}
 	kfree(iov);
 	if (ret >= 0) {
 		atomic64_inc((atomic64_t *)&es->ring->tx_fast);

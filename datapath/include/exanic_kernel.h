@@ -99,6 +99,12 @@ int exanic_rx_hook_register(struct exanic_rx_client *client);
 void exanic_rx_hook_unregister(struct exanic_rx_client *client);
 
 /*
+ * The first @length bytes of the frame to @to, summed on the way into *@sum when @sum is
+ * given. The copy is good if the frame is intact afterwards. Any context.
+ */
+void exanic_rx_frame_copy(const struct exanic_rx_frame *frame, u8 *to, u32 length, __wsum *sum);
+
+/*
  * A socket buffer with the frame's content, FCS removed, timestamp set when the
  * port has receive timestamps on, dev and protocol set: ready for
  * netif_receive_skb(). NULL without memory or when the frame was overwritten.

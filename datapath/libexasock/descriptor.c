@@ -114,17 +114,6 @@ EXPORT int fcntl64(int fd, int command, ...)
 	return control(fd, command, argument);
 }
 
-EXPORT int fcntl(int fd, int command, ...)
-{
-	void *argument;
-	va_list list;
-
-	va_start(list, command);
-	argument = va_arg(list, void *);
-	va_end(list);
-	return control(fd, command, argument);
-}
-
 /* A C library that has no such function may still run on a kernel that has the call */
 static int kernel_close_range(unsigned int first, unsigned int last, int flags)
 {
@@ -184,4 +173,5 @@ EXPORT int unshare(int flags)
 
 EXPORT __alias(close) int __close(int fd);
 EXPORT __alias(dup2) int __dup2(int fd, int to);
-EXPORT __alias(fcntl) int __fcntl(int fd, int command, ...);
+EXPORT __alias(fcntl64) int fcntl(int fd, int command, ...);
+EXPORT __alias(fcntl64) int __fcntl(int fd, int command, ...);

@@ -56,12 +56,11 @@ static int ask(struct exa_wait *wait)
 	return ready;
 }
 
-static int spin(struct exa_wait *wait, struct epoll_call *call)
+static int spin(struct exa_wait *wait, struct epoll_call *call, u64 timeout)
 {
 	unsigned int count, i;
 
-	wait->count = 0;
-	wait->spent = 0;
+	exa_wait_begin(wait, timeout);
 	wait->ask = ask;
 	wait->call = call;
 	call->set = exa_set_of(call->epfd);
@@ -121,8 +120,7 @@ EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeou
 	call.events = events;
 	call.max = max;
 	call.mask = mask;
-	wait.timeout = timeout < 0 ? EXA_FOREVER : (u64)timeout * 1000000;
-	ready = spin(&wait, &call);
+	ready = spin(&wait, &call, timeout < 0 ? EXA_FOREVER : (u64)timeout * 1000000);
 	if (!ready && wait.spent < wait.timeout)
 		ready = real(epoll_pwait)(epfd, events, max, rest_ms(&wait), mask);
 	exa_trace("(%d, %d events, %d ms) = %d", epfd, max, timeout, ready);
@@ -151,6 +149,7 @@ EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
 	struct epoll_call call;
 	struct exa_wait wait;
 	struct timespec rest;
+	u64 limit;
 	int ready;
 
 	if (likely(!exa_entries_any()))
@@ -159,12 +158,12 @@ EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
 	call.events = events;
 	call.max = max;
 	call.mask = mask;
-	wait.timeout = exa_ns_of(timeout);
-	if (timeout && wait.timeout == EXA_FOREVER) {
+	limit = exa_ns_of(timeout);
+	if (timeout && limit == EXA_FOREVER) {
 		exa_hand_over_others(NULL);
 		return kernel_pwait2(epfd, events, max, timeout, mask);
 	}
-	ready = spin(&wait, &call);
+	ready = spin(&wait, &call, limit);
 	if (!ready && wait.spent < wait.timeout) {
 		rest = exa_rest_of(&wait);
 		ready = kernel_pwait2(epfd, events, max, timeout ? &rest : NULL, mask);

@@ -278,6 +278,15 @@ struct exa_receive {
 	struct msghdr *msg;
 };
 
+static inline struct exa_receive exa_receive_of_msg(int fd, struct msghdr *msg, int flags)
+{
+	return (struct exa_receive){
+		.call = EXA_RECVMSG, .fd = fd, .flags = flags, .iov = msg->msg_iov,
+		.iovs = msg->msg_iovlen, .name = msg->msg_name, .namelen = &msg->msg_namelen,
+		.msg = msg,
+	};
+}
+
 #define EXA_RECEIVE_FLAGS	(MSG_DONTWAIT | MSG_TRUNC | MSG_WAITALL | MSG_CMSG_CLOEXEC)
 
 ssize_t exa_receive_native(const struct exa_receive *receive, int flags);
@@ -322,6 +331,15 @@ struct exa_wait {
 	unsigned int count;
 	struct exa_watched watched[EXA_WATCHED];
 };
+
+/* Not all of it: most of what can be watched mostly is not */
+static inline void exa_wait_begin(struct exa_wait *wait, u64 timeout)
+{
+	wait->timeout = timeout;
+	wait->spent = 0;
+	wait->blind = false;
+	wait->count = 0;
+}
 
 void exa_watch(struct exa_wait *wait, int fd, int at);
 void exa_watch_entry(struct exa_wait *wait, struct exa_entry *entry, u32 generation, int at);

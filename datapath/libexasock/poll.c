@@ -51,10 +51,7 @@ EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 
 	if (likely(!exa_entries_any()))
 		return real(poll)(fds, count, timeout);
-	wait.count = 0;
-	wait.spent = 0;
-	wait.blind = false;
-	wait.timeout = timeout < 0 ? EXA_FOREVER : (u64)timeout * 1000000;
+	exa_wait_begin(&wait, timeout < 0 ? EXA_FOREVER : (u64)timeout * 1000000);
 	ready = spin(&wait, &call);
 	if (!ready && wait.spent < wait.timeout) {
 		rest = exa_rest_of(&wait);
@@ -74,10 +71,7 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeou
 
 	if (likely(!exa_entries_any()))
 		return real(ppoll)(fds, count, timeout, mask);
-	wait.count = 0;
-	wait.spent = 0;
-	wait.blind = false;
-	wait.timeout = exa_ns_of(timeout);
+	exa_wait_begin(&wait, exa_ns_of(timeout));
 	if (timeout && wait.timeout == EXA_FOREVER) {
 		exa_hand_over_others(NULL);
 		return real(ppoll)(fds, count, timeout, mask);

@@ -229,11 +229,7 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 	if (entry)
 		entry = receiver(fd, flags, exa_receivable_msg(msg));
 	if (entry) {
-		struct exa_receive receive = {
-			.call = EXA_RECVMSG, .fd = fd, .flags = flags, .iov = msg->msg_iov,
-			.iovs = msg->msg_iovlen, .name = msg->msg_name,
-			.namelen = &msg->msg_namelen, .msg = msg,
-		};
+		struct exa_receive receive = exa_receive_of_msg(fd, msg, flags);
 
 		got = exa_receive(entry, &receive);
 	} else {

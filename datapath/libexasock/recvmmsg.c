@@ -8,17 +8,6 @@
 
 #include "libexasock.h"
 
-static struct exa_receive receive_of(int fd, struct mmsghdr *message, int flags)
-{
-	struct msghdr *msg = &message->msg_hdr;
-
-	return (struct exa_receive){
-		.call = EXA_RECVMSG, .fd = fd, .flags = flags, .iov = msg->msg_iov,
-		.iovs = msg->msg_iovlen, .name = msg->msg_name, .namelen = &msg->msg_namelen,
-		.msg = msg,
-	};
-}
-
 /* An error that waits is the next call's: it would be lost behind what we already have */
 static bool error_waits(int fd)
 {
@@ -56,7 +45,7 @@ static unsigned int receive_more(struct exa_entry *entry, int fd, struct mmsghdr
 			}
 			/* nothing there: the look below notes it, and finds what is held */
 		}
-		receive = receive_of(fd, message, flags);
+		receive = exa_receive_of_msg(fd, &message->msg_hdr, flags);
 		if (exa_look(entry, &receive, &got) != EXA_LOOK_GOT || got < 0)
 			break;
 		message->msg_len = (unsigned int)got;
@@ -95,7 +84,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int fl
 		return real(recvmmsg)(fd, messages, count, flags, timeout);
 	}
 	flags &= ~MSG_WAITFORONE;
-	receive = receive_of(fd, messages, flags);
+	receive = exa_receive_of_msg(fd, &messages->msg_hdr, flags);
 	got = exa_receive(entry, &receive);
 	if (got < 0) {
 		done = -1;

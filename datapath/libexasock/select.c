@@ -87,10 +87,7 @@ EXPORT int select(int count, fd_set *in, fd_set *out, fd_set *except,
 		rest.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000;
 		rest.tv_nsec = timeout->tv_usec % 1000000 * 1000;
 	}
-	wait.count = 0;
-	wait.spent = 0;
-	wait.blind = false;
-	wait.timeout = exa_ns_of(timeout ? &rest : NULL);
+	exa_wait_begin(&wait, exa_ns_of(timeout ? &rest : NULL));
 	if (!usable(count) || (timeout && wait.timeout == EXA_FOREVER)) {
 		exa_hand_over_others(NULL);
 		return real(select)(count, in, out, except, timeout);
@@ -118,10 +115,7 @@ EXPORT int pselect(int count, fd_set *in, fd_set *out, fd_set *except,
 
 	if (likely(!exa_entries_any()))
 		return real(pselect)(count, in, out, except, timeout, mask);
-	wait.count = 0;
-	wait.spent = 0;
-	wait.blind = false;
-	wait.timeout = exa_ns_of(timeout);
+	exa_wait_begin(&wait, exa_ns_of(timeout));
 	if (!usable(count) || (timeout && wait.timeout == EXA_FOREVER)) {
 		exa_hand_over_others(NULL);
 		return real(pselect)(count, in, out, except, timeout, mask);
