@@ -10,11 +10,22 @@ from lab import api
 from lab.cardd.control import Control
 from lab.deadline import scaled
 from lab.guest.client import Agent, Process
-from suites.guest import echo, exasock, exchange, health, iproute, namespaces, pump, records, sockets
+from suites.guest import (
+    echo,
+    exasock,
+    exchange,
+    health,
+    iproute,
+    messages,
+    namespaces,
+    pump,
+    records,
+    sockets,
+)
 
 #: Modules of the agent itself, and of the programs that carry traffic, each after what it imports.
 AGENT_MODULES = (iproute, namespaces, sockets, health, exasock)
-PROGRAM_MODULES = (records, sockets, echo, exchange, pump)
+PROGRAM_MODULES = (records, sockets, echo, exchange, messages, pump)
 
 
 @dataclass(frozen=True)

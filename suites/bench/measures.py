@@ -15,11 +15,13 @@ from lab import api, placement
 from lab.console import step
 from lab.deadline import scaled
 from suites.bench.machine import Meter
+from suites.exasock.compare import SPINNING
 from suites.guest import latency, pump
 from suites.outside import Outside
 from suites.place import Placed
-from suites.session import EXASOCK, KERNEL, Session, SocketKind
+from suites.session import EXASOCK, KERNEL, Session
 from suites.test_many_namespaces import FIRST_VID, network, side
+from suites.test_overlapping_ranges import alike
 from suites.topology import Device, Namespace, Topology
 from suites.traffic import Traffic
 
@@ -42,22 +44,6 @@ def two_ports(mtu: int | None = None) -> Topology:
         (
             Namespace("a", (Device("port", "eth0", "card0:0", mtu=mtu, addresses=("10.1.0.1/24",)),)),
             Namespace("b", (Device("port", "eth0", "card0:1", mtu=mtu, addresses=("10.1.0.2/24",)),)),
-        ),
-    )
-
-
-#: A process that waits by spinning, for longer than an answer takes here.
-SPINNING = SocketKind("exasock", (*EXASOCK.prefix, "--spin=1000000"))
-
-
-def two_vlans(more: int) -> tuple[Namespace, ...]:
-    """A namespace on each port in VLAN 5, and ``more`` in VLANs of their own on the first; one address."""
-    return (
-        Namespace("a", (Device("vlan", "eth0", "card0:0", vid=5, addresses=("10.1.0.1/24",)),)),
-        Namespace("b", (Device("vlan", "eth0", "card0:1", vid=5, addresses=("10.1.0.2/24",)),)),
-        *(
-            Namespace(f"n{vid}", (Device("vlan", "eth0", "card0:0", vid=vid, addresses=("10.1.0.1/24",)),))
-            for vid in range(101, 101 + more)
         ),
     )
 
@@ -220,31 +206,32 @@ class Bench:
 
     def accelerated(self, session: Session) -> None:
         """UDP round trip, kernel and exasock, with 2 and with 258 namespaces that hold such sockets"""
-        ask = {"to": "10.1.0.2", "port": 9, "count": 400}
+        ask = {"to": "10.0.0.2", "port": 9, "count": 400}
         for many in (0, 256):
-            standing = Placed(session, Topology(f"latency {many}", two_vlans(many)))
-            for kind in (KERNEL, SPINNING):
+            asking, answering = alike("n", "card0:0", 1 + many, 1), alike("p", "card0:1", 1, 2)
+            standing = Placed(session, Topology(f"latency {many}", asking + answering))
+            for name, kind in ((KERNEL.name, KERNEL), (EXASOCK.name, SPINNING)):
                 programs = session.programs(kind)
                 for worker in (programs.servers, programs.clients):
                     worker.load(latency)
-                names = [one.name for one in standing.topology.namespaces[2:]]
+                occupied = [one.name for one in asking[1:]]
                 programs.servers.call(
-                    latency.occupy, netns=names, address="10.1.0.1", port=9, timeout=scaled(6)
+                    latency.occupy, netns=occupied, address="10.0.0.1", port=9, timeout=scaled(6)
                 )
                 trips, sends = [], []
                 for _ in range(ROUNDS):
-                    programs.servers.call(latency.listen, netns="b", address="10.1.0.2", port=9)
+                    programs.servers.call(latency.listen, netns="p1", address="10.0.0.2", port=9)
                     serving = programs.servers.submit(
                         "call", module=latency.__name__, function="serve", kwargs={"count": ask["count"]}
                     )
-                    told = programs.clients.call(latency.ask, netns="a", timeout=scaled(20), **ask)
+                    told = programs.clients.call(latency.ask, netns="n1", timeout=scaled(20), **ask)
                     serving.result(scaled(6))
                     trips.append(told["round_trip"])
                     sends.append(told["send"])
-                name = f"udp_{kind.name}_ns{many + 2}"
-                self.figures[f"{name}_rtt_us"] = statistics.median(trips)
-                self.figures[f"{name}_send_us"] = statistics.median(sends)
-                self.remarks[f"{name}_rtt_us"] = f"median of {ROUNDS}, {min(trips):.0f} to {max(trips):.0f}"
+                figure = f"udp_{name}_ns{many + 2}"
+                self.figures[f"{figure}_rtt_us"] = statistics.median(trips)
+                self.figures[f"{figure}_send_us"] = statistics.median(sends)
+                self.remarks[f"{figure}_rtt_us"] = f"median of {ROUNDS}, {min(trips):.0f} to {max(trips):.0f}"
                 programs.servers.call(latency.leave)
                 session.end_programs(kind)
             standing.destroy()

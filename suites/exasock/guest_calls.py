@@ -25,6 +25,7 @@ from typing import Any
 
 from lab.guest.agent import in_netns, setns
 from suites.guest import records, sockets
+from suites.guest.messages import Iovec, Mmsghdr
 
 Json = dict[str, Any]
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -77,26 +78,6 @@ EPHEMERAL = "chosen"
 MEMBARRIER, MEMBARRIER_CMD_GLOBAL = 324, 1
 #: epoll_wait(2), epoll_pwait(2), as /proc tells them.
 EPOLL_WAITS = {"232", "281"}
-
-
-class _Iovec(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
-
-
-class _Msghdr(ctypes.Structure):
-    _fields_ = [
-        ("name", ctypes.c_void_p),
-        ("namelen", ctypes.c_uint32),
-        ("iov", ctypes.POINTER(_Iovec)),
-        ("iovlen", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("controllen", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    ]
-
-
-class _Mmsghdr(ctypes.Structure):
-    _fields_ = [("header", _Msghdr), ("length", ctypes.c_uint)]
 
 
 def payload(spec: Json) -> bytes:
@@ -365,11 +346,11 @@ class Program:
 
     @staticmethod
     def _vector(sizes: list[int], contents: list[bytes] | None = None) -> tuple[Any, Any]:
-        messages = (_Mmsghdr * len(sizes))()
+        messages = (Mmsghdr * len(sizes))()
         kept: list[Any] = []
         for number, size in enumerate(sizes):
             buffer = ctypes.create_string_buffer(contents[number] if contents else b"", max(size, 1))
-            vector = _Iovec(ctypes.addressof(buffer), size)
+            vector = Iovec(ctypes.addressof(buffer), size)
             messages[number].header.iov = ctypes.pointer(vector)
             messages[number].header.iovlen = 1
             kept += [buffer, vector]

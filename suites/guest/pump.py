@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from suites.guest import sockets
+from suites.guest.messages import Iovec, Mmsghdr
 
 Json = dict[str, Any]
 MSG_WAITFORONE = 0x10000
@@ -25,41 +26,21 @@ SEGMENTS = 60
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _Iovec(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
-
-
-class _Msghdr(ctypes.Structure):
-    _fields_ = [
-        ("name", ctypes.c_void_p),
-        ("namelen", ctypes.c_uint32),
-        ("iov", ctypes.POINTER(_Iovec)),
-        ("iovlen", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("controllen", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    ]
-
-
-class _Mmsghdr(ctypes.Structure):
-    _fields_ = [("header", _Msghdr), ("length", ctypes.c_uint)]
-
-
 class Batch:
     """``count`` messages of up to ``size`` bytes that share nothing, for one system call."""
 
     def __init__(self, count: int, size: int, content: bytes = b"") -> None:
         self.count = count
         self.buffers = [ctypes.create_string_buffer(content, size) for _ in range(count)]
-        self.vectors = (_Iovec * count)()
-        self.messages = (_Mmsghdr * count)()
+        self.vectors = (Iovec * count)()
+        self.messages = (Mmsghdr * count)()
         for number in range(count):
             self.vectors[number].base = ctypes.addressof(self.buffers[number])
             self.vectors[number].length = size
             self.messages[number].header.iov = ctypes.pointer(self.vectors[number])
             self.messages[number].header.iovlen = 1
         words = memoryview(self.messages).cast("B").cast("I")
-        self._lengths = words[_Mmsghdr.length.offset // 4 :: ctypes.sizeof(_Mmsghdr) // 4]
+        self._lengths = words[Mmsghdr.length.offset // 4 :: ctypes.sizeof(Mmsghdr) // 4]
 
     def send(self, fd: int) -> int:
         """How many went out; OSError when none did."""
