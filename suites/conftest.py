@@ -63,6 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "expects(pattern, ...): kernel or cardd messages, or card counters, that this test causes on purpose",
         "soils(why): leaves the guest unusable on purpose; it is replaced without complaint",
         "card(kind): needs this kind of card (emulated, real); skipped on another",
+        "accelerated: about something that only accelerated sockets have",
         "accelerated_differs(why): a deliberate difference between kernel and accelerated sockets (N10)",
     ):
         config.addinivalue_line("markers", line)
@@ -70,9 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "sockets" in metafunc.fixturenames:
-        metafunc.parametrize(
-            "sockets", SOCKET_KINDS, ids=lambda kind: kind.name, indirect=True, scope="session"
-        )
+        accelerated = metafunc.definition.get_closest_marker("accelerated") is not None
+        kinds = [kind for kind in SOCKET_KINDS if not accelerated or kind is not KERNEL]
+        metafunc.parametrize("sockets", kinds, ids=lambda kind: kind.name, indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

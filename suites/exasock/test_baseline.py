@@ -153,10 +153,9 @@ def test_two_ports_in_two_other_namespaces(place: Place, traffic: Traffic) -> No
     traffic.exactly_once("udp", [(one, two), (two, one)], count=20)
 
 
+@pytest.mark.accelerated
 def test_exasock_stat_in_a_namespace(row: Row) -> None:
     """N6 (vendor: fails in a namespace; in the initial one it lists all namespaces' sockets)"""
-    if row.kind is KERNEL:
-        pytest.skip("nothing to list")
     row.traffic.serve("udp", row.initial)
     row.traffic.serve("udp", row.a, port=PORT + 1)
     row.traffic.exactly_once("udp", [(row.p, row.initial)], count=1)
