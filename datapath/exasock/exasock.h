@@ -33,7 +33,7 @@
 
 /* Devices between a namespace's device and the card, itself and the port included */
 #define EXA_CHAIN		3
-#define EXA_DST_SLOTS		1024
+#define EXA_DST_SLOTS		512
 #define EXA_FLOW_SLOTS		256
 #define EXA_TXQS		4
 
@@ -94,6 +94,7 @@ struct exa_ns {
 struct exa_pernet {
 	struct exa_ns *ns;		/* under exa_mutex */
 	bool bypass;
+	atomic64_t refused[EXASOCK_N_REFUSALS];
 };
 
 /* Received datagram, as far as it has been looked at */
@@ -104,7 +105,7 @@ struct exa_packet {
 	u32 payload;			/* offset and */
 	u32 length;			/* length of the payload */
 	u16 vid;
-	bool multicast;
+	bool group;			/* to a multicast or broadcast MAC address */
 	u8 ttl;
 	u8 tos;
 	__be32 saddr;
@@ -122,8 +123,10 @@ struct exa_context {
 	char comm[TASK_COMM_LEN];
 };
 
-/* What only we need to know of a held datagram */
+/* What only we need to know of a slot, and of the datagram that begins there */
 struct exa_held {
+	u32 owner;			/* number of what it is a part of */
+	bool alone;			/* others have theirs: this socket's only */
 	struct net_device *port;	/* it came by; not referenced: see iface.c */
 	u64 since;			/* ktime, ns */
 };
@@ -140,6 +143,7 @@ struct exa_sock {
 
 	spinlock_t lock;		/* all that follows */
 	struct sock *sk;		/* NULL: the socket is gone */
+	bool over;			/* nothing is held any more */
 	u32 head;			/* number that comes next */
 	u32 oldest;			/* first one that may still be held */
 	unsigned long grace;		/* of RCU, when it was attached */
@@ -174,6 +178,7 @@ struct exa_ns *exa_ns_get(struct net *net);
 void exa_ns_put(struct exa_ns *ns);
 void exa_ns_forget(struct exa_ns *ns);
 int exa_setting(struct exasock_setting *setting);
+void exa_refused(struct net *net, int err);
 
 /* iface.c */
 int exa_iface_register(void);
@@ -181,7 +186,7 @@ void exa_iface_unregister(void);
 void exa_ifaces_scan(struct exa_ns *ns);
 void exa_ifaces_drop(struct exa_ns *ns);
 struct exa_iface *exa_iface_of_frame(const struct net_device *port, u16 vid, const u8 *mac,
-				     bool multicast);
+				     bool group);
 struct exa_iface *exa_iface_of_dev(struct exa_ns *ns, const struct net_device *dev);
 
 /* memory.c */
@@ -204,12 +209,21 @@ int exa_list(struct exasock_list *list);
 
 /* hold.c */
 void exa_hold_start(struct exa_sock *es);
+
+/* How a datagram is told of, and to whom */
+struct exa_telling {
+	__be32 spec_dst;
+	u16 cmsg;
+	bool alone;			/* there are other receivers */
+};
+
 enum exasock_reason exa_hold(struct exa_sock *es, const struct exa_iface *iface,
-			     const struct exa_packet *packet, u16 cmsg, __be32 spec_dst);
+			     const struct exa_packet *packet, const struct exa_telling *telling);
 bool exa_pass(struct exa_sock *es, const struct exanic_rx_frame *frame,
-	      enum exasock_reason reason);
+	      enum exasock_reason reason, bool alone);
 bool exa_pass_unseen(struct exa_ns *ns, const struct exanic_rx_frame *frame);
 void exa_flush(struct exa_sock *es, enum exasock_reason reason);
+void exa_flush_for(struct exa_sock *es, enum exasock_reason reason);
 
 /* receive.c */
 int exa_receive_start(void);
@@ -226,8 +240,16 @@ enum exa_parse {
 enum exa_parse exa_parse(const struct exanic_rx_frame *frame, struct exa_packet *packet);
 
 /* lookup.c */
-struct sock *exa_lookup(struct net *net, const struct exa_packet *packet, int ifindex,
-			bool *shared);
+#define EXA_RECEIVERS		16
+
+struct exa_receivers {
+	unsigned int count;
+	bool kernel;			/* there may be others, or it is not certain which */
+	struct sock *sk[EXA_RECEIVERS];
+};
+
+void exa_lookup(struct net *net, const struct exa_packet *packet, int ifindex,
+		struct exa_receivers *receivers);
 enum exasock_reason exa_rx_options(struct sock *sk, const struct exa_packet *packet, u16 *cmsg);
 
 /* flow.c */
@@ -236,8 +258,8 @@ bool exa_flow_local(struct exa_ns *ns, const struct exa_iface *iface,
 void exa_flows_drop(struct exa_ns *ns);
 
 /* obstacle.c */
-enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface,
-				    struct sock *sk);
+enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface);
+enum exasock_reason exa_rx_sock_obstacle(struct sock *sk);
 enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface,
 				    struct sock *sk);
 

@@ -41,7 +41,7 @@ static __be32 answer_source(struct net *net, const struct exa_iface *iface,
 	struct flowi4 fl4 = { .daddr = packet->saddr, .flowi4_tos = packet->tos & INET_DSCP_MASK };
 	struct rtable *rt;
 
-	if (!packet->multicast)
+	if (!packet->group)
 		return packet->daddr;
 	if (!ipv4_is_zeronet(packet->saddr)) {
 		rt = ip_route_output_key(net, &fl4);
@@ -51,6 +51,21 @@ static __be32 answer_source(struct net *net, const struct exa_iface *iface,
 		}
 	}
 	return inet_select_addr(iface->dev, packet->saddr, RT_SCOPE_UNIVERSE);
+}
+
+/* Is that what the stack makes of such a frame, and has nobody else a copy? */
+static bool route_suits(const struct rtable *rt, const struct exa_iface *iface,
+			const struct exa_packet *packet)
+{
+	const struct in_device *in_dev = __in_dev_get_rcu(iface->dev);
+
+	if (!(rt->rt_flags & RTCF_LOCAL))
+		return false;
+	if (!packet->group)
+		return rt->rt_type == RTN_LOCAL;
+	if (rt->rt_type == RTN_MULTICAST)
+		return in_dev && !IN_DEV_MFORWARD(in_dev);
+	return rt->rt_type == RTN_BROADCAST;
 }
 
 /* Ask the stack, with a packet as it would see it */
@@ -67,12 +82,8 @@ static bool route_local(const struct exa_iface *iface, const struct exa_packet *
 		skb_reset_network_header(skb);
 		skb->protocol = htons(ETH_P_IP);
 		if (!ip_route_input_noref(skb, packet->daddr, packet->saddr, packet->tos,
-					  iface->dev)) {
-			const struct rtable *rt = skb_rtable(skb);
-
-			local = rt->rt_flags & RTCF_LOCAL &&
-				(rt->rt_type == RTN_LOCAL || rt->rt_type == RTN_MULTICAST);
-		}
+					  iface->dev))
+			local = route_suits(skb_rtable(skb), iface, packet);
 	}
 	consume_skb(skb);
 	return local;

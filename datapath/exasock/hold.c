@@ -23,9 +23,14 @@ static u32 *claim_of(const struct exa_sock *es, u32 number)
 	return &es->control->claim[number & (exa_slots - 1)];
 }
 
+static u32 number_after(u32 number, u32 slots)
+{
+	return (number + slots) & EXASOCK_NUMBER_MASK;
+}
+
 static u32 number_next(u32 number)
 {
-	return (number + 1) & EXASOCK_NUMBER_MASK;
+	return number_after(number, 1);
 }
 
 static void count(u64 *counter)
@@ -33,10 +38,26 @@ static void count(u64 *counter)
 	WRITE_ONCE(*counter, *counter + 1);
 }
 
-/* As the driver would have delivered it */
-static void deliver(struct exa_sock *es, const struct exasock_slot *slot, struct net_device *port)
+/*
+ * For this socket, whoever else might want it: others have theirs. The stack takes a
+ * buffer's socket for the receiver, as after an early lookup. It is valid: see sock.c.
+ */
+static void address(struct exa_sock *es, struct sk_buff *skb)
 {
-	struct sk_buff *skb = netdev_alloc_skb_ip_align(port, slot->frame);
+	skb->sk = es->sk;
+	skb->destructor = sock_pfree;
+}
+
+/* As the driver would have delivered it */
+static void deliver(struct exa_sock *es, const struct exasock_slot *slot,
+		    const struct exa_held *held)
+{
+	struct net_device *port = held->port;
+	struct sk_buff *skb;
+
+	if (held->alone && !es->sk)
+		return;		/* the socket is gone, and its queue */
+	skb = netdev_alloc_skb_ip_align(port, slot->frame);
 
 	if (!skb) {
 		count(&es->ring->rx_kernel[EXASOCK_R_MEMORY]);
@@ -50,6 +71,8 @@ static void deliver(struct exa_sock *es, const struct exasock_slot *slot, struct
 	skb->protocol = eth_type_trans(skb, port);
 	skb->ip_summed = CHECKSUM_UNNECESSARY;	/* it was held because it is right */
 	skb_record_rx_queue(skb, 0);
+	if (held->alone)
+		address(es, skb);
 	netif_receive_skb(skb);
 }
 
@@ -66,7 +89,7 @@ static void take_all(struct exa_sock *es, enum exasock_reason reason)
 			    EXASOCK_CLAIM(number, EXASOCK_STATE_KERNEL)) == held) {
 			count(&es->ring->rx_taken);
 			count(&es->ring->rx_kernel[reason]);
-			deliver(es, exa_slot(es, number), es->held[at].port);
+			deliver(es, exa_slot(es, number), &es->held[at]);
 		}
 	}
 	es->oldest = es->head;
@@ -79,20 +102,34 @@ void exa_flush(struct exa_sock *es, enum exasock_reason reason)
 	spin_unlock_bh(&es->lock);
 }
 
+/* The same, and a datagram of this socket is about to go there too */
+void exa_flush_for(struct exa_sock *es, enum exasock_reason reason)
+{
+	spin_lock_bh(&es->lock);
+	take_all(es, reason);
+	count(&es->ring->rx_kernel[reason]);
+	spin_unlock_bh(&es->lock);
+}
+
 /*
  * A datagram of this socket that is not held: to the stack, after what is. Here, not by
  * the driver, which gathers several before it delivers: the next one may be held before
- * this one would have arrived. False: the driver has to (no memory).
+ * this one would have arrived. @alone: others have theirs. False: no memory.
  */
-bool exa_pass(struct exa_sock *es, const struct exanic_rx_frame *frame, enum exasock_reason reason)
+bool exa_pass(struct exa_sock *es, const struct exanic_rx_frame *frame,
+	      enum exasock_reason reason, bool alone)
 {
 	struct sk_buff *skb = exanic_rx_frame_to_skb(frame);
 
 	spin_lock_bh(&es->lock);
 	take_all(es, reason);
 	count(&es->ring->rx_kernel[reason]);
-	if (skb)
+	if (skb && alone && es->sk)
+		address(es, skb);
+	if (skb && (!alone || es->sk))
 		netif_receive_skb(skb);
+	else
+		kfree_skb(skb);
 	spin_unlock_bh(&es->lock);
 	return skb;
 }
@@ -158,13 +195,41 @@ static bool queued(struct sock *sk)
 	       READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN;
 }
 
+/* Has nobody what begins, or began, in that slot or reaches into it? */
 static bool slot_free(const struct exa_sock *es, u32 number)
 {
-	u32 old = (number - exa_slots) & EXASOCK_NUMBER_MASK;
-	u32 claim = READ_ONCE(*claim_of(es, number));
+	u32 owner = es->held[number & (exa_slots - 1)].owner;
+	u32 claim = READ_ONCE(*claim_of(es, owner));
 
-	return claim != EXASOCK_CLAIM(old, EXASOCK_STATE_HELD) &&
-	       claim != EXASOCK_CLAIM(old, EXASOCK_STATE_USER);
+	return claim != EXASOCK_CLAIM(owner, EXASOCK_STATE_HELD) &&
+	       claim != EXASOCK_CLAIM(owner, EXASOCK_STATE_USER);
+}
+
+static bool slots_free(const struct exa_sock *es, u32 number, u32 slots)
+{
+	u32 i;
+
+	for (i = 0; i < slots; i++)
+		if (!slot_free(es, number_after(number, i)))
+			return false;
+	return true;
+}
+
+/* Slots of @owner at which nothing begins */
+static void slots_fill(struct exa_sock *es, u32 number, u32 slots, u32 owner)
+{
+	for (; slots; slots--, number = number_next(number)) {
+		es->held[number & (exa_slots - 1)].owner = owner;
+		WRITE_ONCE(*claim_of(es, number), EXASOCK_CLAIM(number, EXASOCK_STATE_FREE));
+	}
+}
+
+/* What is left before the end of the ring, when it is too little for @span slots */
+static u32 padding(u32 number, u32 span)
+{
+	u32 left = exa_slots - (number & (exa_slots - 1));
+
+	return span > left ? left : 0;
 }
 
 /*
@@ -172,9 +237,10 @@ static bool slot_free(const struct exa_sock *es, u32 number)
  * checksum is wrong, or the card has overtaken us.
  */
 static bool fill(struct exasock_slot *slot, u32 number, const struct exa_iface *iface,
-		 const struct exa_packet *packet, u16 cmsg, __be32 spec_dst)
+		 const struct exa_packet *packet, const struct exa_telling *telling)
 {
 	const struct exanic_rx_frame *frame = packet->frame;
+	u16 cmsg = telling->cmsg;
 
 	WRITE_ONCE(slot->number, number);
 	slot->offset = packet->payload;
@@ -184,7 +250,7 @@ static bool fill(struct exasock_slot *slot, u32 number, const struct exa_iface *
 	slot->sport = packet->sport;
 	slot->dport = packet->dport;
 	slot->ifindex = iface->ifindex;
-	slot->spec_dst = spec_dst;
+	slot->spec_dst = telling->spec_dst;
 	slot->cmsg = cmsg;
 	slot->ttl = packet->ttl;
 	slot->tos = packet->tos;
@@ -213,12 +279,14 @@ static bool fill(struct exasock_slot *slot, u32 number, const struct exa_iface *
 
 /* Why not, with the attachment locked */
 static enum exasock_reason hold(struct exa_sock *es, const struct exa_iface *iface,
-				const struct exa_packet *packet, u16 cmsg, __be32 spec_dst)
+				const struct exa_packet *packet,
+				const struct exa_telling *telling)
 {
+	u32 span = EXASOCK_SPAN(packet->bytes), pad = padding(es->head, span);
+	u32 number = number_after(es->head, pad);
 	struct exa_held *held;
-	u32 number = es->head;
 
-	if (!es->sk || !READ_ONCE(iface->up))
+	if (!es->sk || es->over || !READ_ONCE(iface->up))
 		return EXASOCK_R_DEVICE;
 	/* what the driver had in hand before it was attached may still be on its way */
 	if (!es->settled) {
@@ -231,19 +299,23 @@ static enum exasock_reason hold(struct exa_sock *es, const struct exa_iface *ifa
 		return EXASOCK_R_IDLE;
 	if (queued(es->sk))
 		return EXASOCK_R_QUEUE;
-	if (!slot_free(es, number))
+	if (!slots_free(es, es->head, pad + span))
 		return EXASOCK_R_FULL;
-	if (!fill(exa_slot(es, number), number, iface, packet, cmsg, spec_dst))
+	if (!fill(exa_slot(es, number), number, iface, packet, telling))
 		return EXASOCK_R_HEADER;
 
+	slots_fill(es, es->head, pad, es->head);
+	slots_fill(es, number_next(number), span - 1, number);
 	held = &es->held[number & (exa_slots - 1)];
+	held->owner = number;
+	held->alone = telling->alone;
 	held->port = packet->frame->dev;
 	held->since = ktime_get_ns();
-	if (((number - es->oldest) & EXASOCK_NUMBER_MASK) >= exa_slots)
-		es->oldest = (number - exa_slots + 1) & EXASOCK_NUMBER_MASK;
 	/* the content, then the claim word, then the number that makes readers look */
 	smp_store_release(claim_of(es, number), EXASOCK_CLAIM(number, EXASOCK_STATE_HELD));
-	es->head = number_next(number);
+	es->head = number_after(number, span);
+	if (((es->head - es->oldest) & EXASOCK_NUMBER_MASK) > exa_slots)
+		es->oldest = (es->head - exa_slots) & EXASOCK_NUMBER_MASK;
 	smp_store_release(&es->ring->head, es->head);	/* read first by readers */
 	count(&es->ring->rx_held);
 	if (!hrtimer_is_queued(&es->timer))
@@ -253,12 +325,12 @@ static enum exasock_reason hold(struct exa_sock *es, const struct exa_iface *ifa
 
 /* EXASOCK_R_NONE: it is held. Else it must go to the stack, by exa_pass(). */
 enum exasock_reason exa_hold(struct exa_sock *es, const struct exa_iface *iface,
-			     const struct exa_packet *packet, u16 cmsg, __be32 spec_dst)
+			     const struct exa_packet *packet, const struct exa_telling *telling)
 {
 	enum exasock_reason reason;
 
 	spin_lock_bh(&es->lock);
-	reason = hold(es, iface, packet, cmsg, spec_dst);
+	reason = hold(es, iface, packet, telling);
 	spin_unlock_bh(&es->lock);
 	return reason;
 }

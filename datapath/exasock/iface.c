@@ -34,15 +34,15 @@ static u32 iface_hash(const struct net_device *port, u16 vid, const u8 *mac)
 }
 
 /*
- * Which device has a frame of this port, under RCU. Several may have a multicast one:
+ * Which device has a frame of this port, under RCU. Several may have one to a group:
  * then the answer is the device that the others stand on, and obstacle.c says so.
  */
 struct exa_iface *exa_iface_of_frame(const struct net_device *port, u16 vid, const u8 *mac,
-				     bool multicast)
+				     bool group)
 {
 	struct exa_iface *iface;
 
-	if (multicast) {
+	if (group) {
 		hash_for_each_possible_rcu(exa_groups, iface, group, iface_hash(port, vid, NULL))
 			if (iface->port->dev == port && iface->vid == vid)
 				return iface;

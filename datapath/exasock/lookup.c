@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Whose a datagram is: the kernel's own lookup, in the namespace of the device it came
- * by (rules N2, N3). A multicast one goes to every member; it is taken past the stack
- * only when there is just one.
+ * by (rules N2, N3). A multicast one goes to every member, a broadcast one to everybody
+ * who is bound to its port.
  */
 
 #include <linux/igmp.h>
@@ -21,6 +21,8 @@ static bool member_allows(const struct sock *sk, const struct exa_packet *packet
 	const struct ip_mc_socklist *member;
 
 	*joined = false;
+	if (!ipv4_is_multicast(packet->daddr))
+		return true;
 	for (member = rcu_dereference(inet_sk(sk)->mc_list); member;
 	     member = rcu_dereference(member->next_rcu)) {
 		const struct ip_sf_socklist *sources;
@@ -55,48 +57,49 @@ static bool wants_group(const struct net *net, const struct sock *sk,
 	return member_allows(sk, packet, ifindex, joined);
 }
 
-static struct sock *lookup_group(struct net *net, const struct exa_packet *packet, int ifindex,
-				 bool *shared)
+static void lookup_group(struct net *net, const struct exa_packet *packet, int ifindex,
+			 struct exa_receivers *receivers)
 {
 	struct udp_hslot *slot = udp_hashslot(net->ipv4.udp_table, net, ntohs(packet->dport));
-	struct sock *sk, *found = NULL;
-	bool joined, any = false;
+	/* of a group only its own membership says that this host is a member there at all */
+	bool joined, member = !ipv4_is_multicast(packet->daddr);
+	struct sock *sk;
 
 	sk_for_each_rcu(sk, &slot->head) {
 		if (!wants_group(net, sk, packet, ifindex, &joined))
 			continue;
-		if (found) {
-			*shared = true;
-			return found;
+		if (receivers->count == EXA_RECEIVERS) {
+			receivers->kernel = true;
+			return;
 		}
-		found = sk;
-		any = joined;
+		receivers->sk[receivers->count++] = sk;
+		member |= joined;
 	}
-	/* only its own membership says that this host is a member there at all */
-	*shared = found && !any;
-	return found;
+	if (!member)
+		receivers->kernel = true;
 }
 
-/*
- * The receiver, or one of them when it is @shared and therefore the kernel's. Under RCU.
- */
-struct sock *exa_lookup(struct net *net, const struct exa_packet *packet, int ifindex,
-			bool *shared)
+/* Under RCU */
+void exa_lookup(struct net *net, const struct exa_packet *packet, int ifindex,
+		struct exa_receivers *receivers)
 {
 	const struct sock_reuseport *group;
 	struct sock *sk;
 
-	*shared = false;
-	if (packet->multicast)
-		return lookup_group(net, packet, ifindex, shared);
+	receivers->count = 0;
+	receivers->kernel = false;
+	if (packet->group) {
+		lookup_group(net, packet, ifindex, receivers);
+		return;
+	}
 	sk = __udp4_lib_lookup(net, packet->saddr, packet->sport, packet->daddr, packet->dport,
 			       ifindex, 0, net->ipv4.udp_table, NULL);
 	if (!sk)
-		return NULL;
+		return;
+	receivers->sk[receivers->count++] = sk;
 	/* a program that selects by content would have been given the packet */
 	group = rcu_dereference(sk->sk_reuseport_cb);
-	*shared = group && rcu_access_pointer(group->prog);
-	return sk;
+	receivers->kernel = group && rcu_access_pointer(group->prog);
 }
 
 static bool raw_sockets(const struct net *net)
@@ -115,7 +118,7 @@ enum exasock_reason exa_rx_options(struct sock *sk, const struct exa_packet *pac
 	u32 stamps = READ_ONCE(sk->sk_tsflags);
 	u16 bits = 0;
 
-	if (packet->bytes > EXASOCK_SLOT_DATA)
+	if (packet->bytes > EXASOCK_FRAME_MOST(exa_slots))
 		return EXASOCK_R_SIZE;
 	if (raw_sockets(sock_net(sk)))
 		return EXASOCK_R_SHARED;

@@ -133,6 +133,30 @@ static void __net_exit exa_pernet_exit(struct net *net)
 	mutex_unlock(&exa_mutex);
 }
 
+/* An attachment to a socket of that namespace failed: that it did, and why, is shown (rule N9) */
+void exa_refused(struct net *net, int err)
+{
+	enum exasock_refusal why;
+
+	switch (err) {
+	case -EOPNOTSUPP:
+		why = EXASOCK_N_KIND;
+		break;
+	case -EPERM:
+		why = EXASOCK_N_CARD;
+		break;
+	case -EBUSY:
+		why = EXASOCK_N_TAKEN;
+		break;
+	case -EMFILE:
+		why = EXASOCK_N_LIMIT;
+		break;
+	default:
+		why = EXASOCK_N_MEMORY;
+	}
+	atomic64_inc(&exa_pernet(net)->refused[why]);
+}
+
 int exa_setting(struct exasock_setting *setting)
 {
 	struct net *net = current->nsproxy->net_ns;

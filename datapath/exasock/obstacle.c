@@ -37,12 +37,20 @@ static bool tapped(const struct net *net, const struct net *port)
 	return false;
 }
 
-static bool xfrm_policies(const struct net *net, const struct sock *sk, int dir)
+static bool xfrm_policies(const struct net *net, int dir)
 {
 #ifdef CONFIG_XFRM
 	return net->xfrm.policy_count[dir] || net->xfrm.policy_count[XFRM_POLICY_MAX + dir] ||
-	       net->xfrm.policy_default[dir] == XFRM_USERPOLICY_BLOCK ||
-	       rcu_access_pointer(sk->sk_policy[dir]);
+	       net->xfrm.policy_default[dir] == XFRM_USERPOLICY_BLOCK;
+#else
+	return false;
+#endif
+}
+
+static bool sock_policies(const struct sock *sk, int dir)
+{
+#ifdef CONFIG_XFRM
+	return rcu_access_pointer(sk->sk_policy[dir]);
 #else
 	return false;
 #endif
@@ -149,8 +157,7 @@ static bool stacked(const struct exa_iface *iface, unsigned int i)
 	return netif_is_macvlan(iface->chain[i - 1]) && !netif_is_macvlan_port(dev);
 }
 
-enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface,
-				    struct sock *sk)
+enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface)
 {
 	const struct net *net = ns->net;
 	unsigned int i;
@@ -169,7 +176,13 @@ enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_if
 		return EXASOCK_R_TAP;
 	if (netfilter(net, NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN) && !READ_ONCE(ns->bypass))
 		return EXASOCK_R_FILTER;
-	if (rcu_access_pointer(sk->sk_filter) || xfrm_policies(net, sk, XFRM_POLICY_IN) ||
+	return xfrm_policies(net, XFRM_POLICY_IN) ? EXASOCK_R_FILTER : EXASOCK_R_NONE;
+}
+
+/* What is its receiver's own */
+enum exasock_reason exa_rx_sock_obstacle(struct sock *sk)
+{
+	if (rcu_access_pointer(sk->sk_filter) || sock_policies(sk, XFRM_POLICY_IN) ||
 	    cgroup_programs(sk, CGROUP_INET_INGRESS))
 		return EXASOCK_R_FILTER;
 	return EXASOCK_R_NONE;
@@ -198,8 +211,8 @@ enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_if
 		return EXASOCK_R_TAP;
 	if (netfilter(net, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING) && !READ_ONCE(ns->bypass))
 		return EXASOCK_R_FILTER;
-	if (xfrm_policies(net, sk, XFRM_POLICY_OUT) || cgroup_programs(sk, CGROUP_INET_EGRESS) ||
-	    cgroup_programs(sk, CGROUP_UDP4_SENDMSG))
+	if (xfrm_policies(net, XFRM_POLICY_OUT) || sock_policies(sk, XFRM_POLICY_OUT) ||
+	    cgroup_programs(sk, CGROUP_INET_EGRESS) || cgroup_programs(sk, CGROUP_UDP4_SENDMSG))
 		return EXASOCK_R_FILTER;
 	return EXASOCK_R_NONE;
 }

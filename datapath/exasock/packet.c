@@ -41,10 +41,10 @@ enum exa_parse exa_parse(const struct exanic_rx_frame *frame, struct exa_packet 
 		if (!packet->vid)	/* a priority tag: the stack takes it off */
 			return EXA_PARSE_OTHER;
 	}
-	if (protocol != htons(ETH_P_IP) || is_broadcast_ether_addr(eth->h_dest))
+	if (protocol != htons(ETH_P_IP))
 		return EXA_PARSE_OTHER;
 	ether_addr_copy(packet->dmac, eth->h_dest);
-	packet->multicast = is_multicast_ether_addr(eth->h_dest);
+	packet->group = is_multicast_ether_addr(eth->h_dest);
 
 	ip = (const struct iphdr *)(head + packet->network);
 	if (ip->version != 4 || ip->protocol != IPPROTO_UDP)
@@ -61,7 +61,8 @@ enum exa_parse exa_parse(const struct exanic_rx_frame *frame, struct exa_packet 
 	packet->check = udp->check;
 	packet->ttl = ip->ttl;
 	packet->tos = ip->tos;
-	if (packet->multicast != ipv4_is_multicast(ip->daddr) || ipv4_is_lbcast(ip->daddr))
+	if (!is_broadcast_ether_addr(eth->h_dest) &&
+	    (packet->group != ipv4_is_multicast(ip->daddr) || ipv4_is_lbcast(ip->daddr)))
 		return EXA_PARSE_OTHER;
 	if (ip_fast_csum(ip, 5) || total > bytes - packet->network ||
 	    total < sizeof(*ip) + sizeof(*udp) || udp_length != total - sizeof(*ip) || !udp->dest)

@@ -7,60 +7,140 @@
 
 #include "exasock.h"
 
-/* Why the datagram cannot be held, as far as the attachment does not say; cheapest first */
-static enum exasock_reason receive_obstacle(struct exa_sock *es, const struct exa_iface *iface,
-					    struct sock *sk, const struct exa_packet *packet,
-					    u16 *cmsg, __be32 *spec_dst)
+/* A datagram, and those of its receivers that are accelerated */
+struct exa_arrival {
+	const struct exanic_rx_frame *frame;
+	struct exa_packet packet;
+	struct exa_iface *iface;
+	struct exa_receivers receivers;
+	unsigned int count;
+	struct exa_sock *es[EXA_RECEIVERS];
+	enum exasock_reason reasons[EXA_RECEIVERS];
+	struct exa_telling telling[EXA_RECEIVERS];
+};
+
+/* Who of its receivers is ours. True: all of them. */
+static bool find_ours(struct exa_arrival *arrival)
 {
+	const struct exa_receivers *receivers = &arrival->receivers;
+	unsigned int i;
+
+	arrival->count = 0;
+	for (i = 0; i < receivers->count; i++) {
+		struct exa_sock *es = exa_sock_find(receivers->sk[i]);
+
+		if (es)
+			arrival->es[arrival->count++] = es;
+	}
+	return arrival->count == receivers->count && !receivers->kernel;
+}
+
+/* Why one receiver's cannot be held, as far as its attachment does not say */
+static enum exasock_reason receiver_obstacle(struct exa_arrival *arrival, unsigned int i)
+{
+	struct sock *sk = arrival->receivers.sk[i];
 	enum exasock_reason reason;
 
-	if (!exa_fresh(READ_ONCE(es->control->heartbeat)))
+	if (!exa_fresh(READ_ONCE(arrival->es[i]->control->heartbeat)))
 		return EXASOCK_R_IDLE;
-	reason = exa_rx_obstacle(iface->ns, iface, sk);
+	reason = exa_rx_sock_obstacle(sk);
 	if (!reason)
-		reason = exa_rx_options(sk, packet, cmsg);
-	if (!reason && !exa_flow_local(iface->ns, iface, packet, spec_dst))
-		reason = EXASOCK_R_ROUTE;
+		reason = exa_rx_options(sk, &arrival->packet, &arrival->telling[i].cmsg);
 	return reason;
+}
+
+/*
+ * Look for obstacles, cheapest first. NONE: the stack need not see it as a whole; each
+ * receiver has a reason of its own, or none, and one at least has none.
+ */
+static enum exasock_reason judge(struct exa_arrival *arrival)
+{
+	const struct exa_receivers *receivers = &arrival->receivers;
+	struct exa_iface *iface = arrival->iface;
+	bool alone = receivers->count > 1, any = false;
+	enum exasock_reason reason;
+	__be32 spec_dst;
+	unsigned int i;
+
+	for (i = 0; i < receivers->count; i++) {
+		/* one of these cannot be given a copy of its own (inet_steal_sock) */
+		if (alone && receivers->sk[i]->sk_reuseport)
+			return EXASOCK_R_SHARED;
+		arrival->reasons[i] = receiver_obstacle(arrival, i);
+		any |= !arrival->reasons[i];
+	}
+	if (!any)
+		return arrival->reasons[0];
+	reason = exa_rx_obstacle(iface->ns, iface);
+	if (reason)
+		return reason;
+	if (!exa_flow_local(iface->ns, iface, &arrival->packet, &spec_dst))
+		return EXASOCK_R_ROUTE;
+	for (i = 0; i < receivers->count; i++) {
+		arrival->telling[i].spec_dst = spec_dst;
+		arrival->telling[i].alone = alone;
+	}
+	return EXASOCK_R_NONE;
+}
+
+/* To the stack, once, after what any of its receivers has held */
+static bool pass(struct exa_arrival *arrival, enum exasock_reason reason)
+{
+	unsigned int i;
+
+	for (i = 1; i < arrival->count; i++)
+		exa_flush_for(arrival->es[i], reason);
+	return exa_pass(arrival->es[0], arrival->frame, reason, false);
+}
+
+/* To each of its receivers: held, or by the stack for it alone */
+static bool hold(struct exa_arrival *arrival)
+{
+	bool alone = arrival->count > 1, done = true;
+	enum exasock_reason reason;
+	unsigned int i;
+
+	for (i = 0; i < arrival->count; i++) {
+		reason = arrival->reasons[i];
+		if (!reason)
+			reason = exa_hold(arrival->es[i], arrival->iface, &arrival->packet,
+					  &arrival->telling[i]);
+		if (reason)
+			done = exa_pass(arrival->es[i], arrival->frame, reason, alone);
+	}
+	/* of several, one that has it must not get it again */
+	return alone || done;
 }
 
 /* Under RCU. False: it is none of ours. */
 static bool receive(const struct exanic_rx_frame *frame)
 {
-	enum exasock_reason reason = EXASOCK_R_NONE;
-	struct exa_packet packet;
-	struct exa_iface *iface;
+	struct exa_arrival arrival;	/* not cleared: it is large */
+	struct exa_packet *packet = &arrival.packet;
+	enum exasock_reason reason;
 	enum exa_parse parsed;
-	struct exa_sock *es;
-	__be32 spec_dst = 0;
-	struct sock *sk;
-	u16 cmsg = 0;
-	bool shared;
+	bool all;
 
-	parsed = exa_parse(frame, &packet);
+	arrival.frame = frame;
+	parsed = exa_parse(frame, packet);
 	if (parsed == EXA_PARSE_OTHER)
 		return false;
-	iface = exa_iface_of_frame(frame->dev, packet.vid, packet.dmac, packet.multicast);
-	if (!iface || !READ_ONCE(iface->up))
+	arrival.iface = exa_iface_of_frame(frame->dev, packet->vid, packet->dmac, packet->group);
+	if (!arrival.iface || !READ_ONCE(arrival.iface->up))
 		return false;
 	if (parsed == EXA_PARSE_UNSEEN)
-		return exa_pass_unseen(iface->ns, frame);
-	sk = exa_lookup(iface->ns->net, &packet, iface->ifindex, &shared);
-	if (!sk)
+		return exa_pass_unseen(arrival.iface->ns, frame);
+	exa_lookup(arrival.iface->ns->net, packet, arrival.iface->ifindex, &arrival.receivers);
+	all = find_ours(&arrival);
+	if (!arrival.count)
 		return false;
-	es = exa_sock_find(sk);
-	if (!es)
-		return false;
-
-	if (shared)
+	if (!all)
 		reason = EXASOCK_R_SHARED;
 	else if (parsed == EXA_PARSE_ODD)
 		reason = EXASOCK_R_HEADER;
 	else
-		reason = receive_obstacle(es, iface, sk, &packet, &cmsg, &spec_dst);
-	if (!reason)
-		reason = exa_hold(es, iface, &packet, cmsg, spec_dst);
-	return !reason || exa_pass(es, frame, reason);
+		reason = judge(&arrival);
+	return reason ? pass(&arrival, reason) : hold(&arrival);
 }
 
 static enum exanic_rx_verdict exa_receive(struct exanic_rx_client *client,

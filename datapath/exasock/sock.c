@@ -296,6 +296,8 @@ int exa_attach(struct exa_context *context, struct exasock_attach *attach)
 	release_sock(sock->sk);
 	mutex_unlock(&context->lock);
 put:
+	if (err)
+		exa_refused(sock_net(sock->sk), err);
 	sockfd_put(sock);
 	return err;
 }
@@ -319,9 +321,12 @@ static void sock_detach(struct exa_context *context, struct exa_sock *es)
 		sock_unhook(sk);
 	WRITE_ONCE(es->ring->dead, 1);
 	spin_lock_bh(&es->lock);
-	WRITE_ONCE(es->sk, NULL);	/* nothing is held any more */
+	es->over = true;
 	spin_unlock_bh(&es->lock);
 	exa_flush(es, EXASOCK_R_SLEEP);
+	spin_lock_bh(&es->lock);
+	WRITE_ONCE(es->sk, NULL);
+	spin_unlock_bh(&es->lock);
 	sock_unhash(es);
 	mutex_lock(&exa_mutex);
 	list_del(&es->list);
@@ -395,15 +400,16 @@ static void stat_fill(struct exa_sock *es, struct exasock_stat *stat)
 	stat->tx_fast_bytes = READ_ONCE(ring->tx_fast_bytes);
 	memcpy(stat->rx_kernel, ring->rx_kernel, sizeof(stat->rx_kernel));
 	memcpy(stat->tx_kernel, ring->tx_kernel, sizeof(stat->tx_kernel));
+	stat->tx_kernel[EXASOCK_R_SKIPPED] = READ_ONCE(es->control->tx_skipped);
 }
 
 int exa_list(struct exasock_list *list)
 {
-	u64 cookie = current->nsproxy->net_ns->net_cookie;
+	struct net *net = current->nsproxy->net_ns;
 	struct exasock_stat __user *to = u64_to_user_ptr(list->stats);
 	struct exasock_stat *stats;
 	struct exa_sock *es;
-	u32 room, count = 0;
+	u32 room, count = 0, i;
 	int err = 0;
 
 	if (list->flags & ~EXASOCK_LIST_ALL || list->reserved)
@@ -416,7 +422,7 @@ int exa_list(struct exasock_list *list)
 		return -ENOMEM;
 	mutex_lock(&exa_mutex);
 	list_for_each_entry(es, &exa_all, list) {
-		if (!(list->flags & EXASOCK_LIST_ALL) && es->ns->cookie != cookie)
+		if (!(list->flags & EXASOCK_LIST_ALL) && es->ns->cookie != net->net_cookie)
 			continue;
 		if (count < room)
 			stat_fill(es, &stats[count]);
@@ -426,6 +432,9 @@ int exa_list(struct exasock_list *list)
 	if (copy_to_user(to, stats, (size_t)min(count, room) * sizeof(*stats)))
 		err = -EFAULT;
 	list->count = count;
+	memset(list->refused, 0, sizeof(list->refused));
+	for (i = 0; i < EXASOCK_N_REFUSALS; i++)
+		list->refused[i] = atomic64_read(&exa_pernet(net)->refused[i]);
 	kvfree(stats);
 	return err;
 }

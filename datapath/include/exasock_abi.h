@@ -8,13 +8,18 @@
  * writes. Nothing here replaces the socket: detaching, at any moment and for
  * any reason, only means that everything goes through the kernel again.
  *
- * Received datagrams carry numbers, 1, 2, 3, ... modulo 2^30; number n lies in
- * slot n % slots, and control->claim[n % slots] says who has it:
+ * Slots are numbered 1, 2, 3, ... modulo 2^30; number n is slot n % slots of the
+ * ring, and control->claim[n % slots] says who has what begins there:
  *
  *	HELD(n)		the kernel has written it and waits a moment
  *	USER(n)		a reader has it (compare-and-swap from HELD), is copying
- *	FREE(n)		the reader is done: the slot may be written again
+ *	FREE(n)		the reader is done: the slot may be written again; or nothing
+ *			begins here
  *	KERNEL(n)	the kernel gave it to the stack (compare-and-swap from HELD)
+ *
+ * A datagram takes as many slots, one after the other, as it needs, is known by
+ * the first one's number, and never wraps: what is left at the end of the ring
+ * is passed over. Numbers at which nothing begins are FREE from the start.
  *
  * A reader goes through the numbers in order, from control->tail on, which is
  * 1 at first like ring->head. A datagram that is KERNEL has gone into the
@@ -26,10 +31,12 @@
  * a reader that lags may find another number's word at the tail: the same
  * remedy, and the tail goes to the head as it was before the FLUSH.
  *
- * The kernel holds a datagram only while the socket's own queue is empty, so
- * held ones are always younger than queued ones; and ring->native grows whenever
- * the socket's own queue gets something or an error arrives, so a reader need
- * not ask the native socket before that.
+ * The kernel holds a datagram only while the socket's own queue is empty, and
+ * before it queues one by this card it gives up all that are held. So what is
+ * HELD at the tail is older than all that is queued, and what is KERNEL there is
+ * the first that is. ring->native grows whenever the socket's own queue gets
+ * something or an error arrives, so a reader need not ask the native socket
+ * before that.
  */
 #ifndef EXASOCK_ABI_H
 #define EXASOCK_ABI_H
@@ -41,14 +48,17 @@
 #include <stddef.h>
 #endif
 
-#define EXASOCK_ABI_VERSION	1
+#define EXASOCK_ABI_VERSION	2
 #define EXASOCK_DEVICE		"/dev/exasock"
 
 /* Geometry; the kernel says how many slots there are */
-#define EXASOCK_SLOT_SIZE	2048
+#define EXASOCK_SLOT_SIZE	512
 #define EXASOCK_SLOT_HEADER	64
-#define EXASOCK_SLOT_DATA	(EXASOCK_SLOT_SIZE - EXASOCK_SLOT_HEADER)
 #define EXASOCK_SLOTS_MAX	512
+/* Slots that a frame of so many bytes takes, and the largest frame that may be held */
+#define EXASOCK_SPAN(bytes) \
+	((EXASOCK_SLOT_HEADER + (bytes) + EXASOCK_SLOT_SIZE - 1) / EXASOCK_SLOT_SIZE)
+#define EXASOCK_FRAME_MOST(slots)	((slots) / 2 * EXASOCK_SLOT_SIZE - EXASOCK_SLOT_HEADER)
 #define EXASOCK_RING_HEADER	4096
 #define EXASOCK_CONTROL_SIZE	4096
 
@@ -71,12 +81,15 @@
  * struct exasock_control - written by the process
  * @heartbeat: time stamp counter (rdtsc) when the process last looked for a
  *	datagram, 0 when it has stopped looking; without a fresh one nothing is held
+ * @tx_skipped: datagrams that the process sent through the kernel without asking,
+ *	for the destination was refused a moment ago (counted as EXASOCK_R_SKIPPED)
  * @tail: number to look at next; shared by the process's threads
  * @claim: see above
  */
 struct exasock_control {
 	__u64 heartbeat;
-	__u8 pad0[56];
+	__u64 tx_skipped;
+	__u8 pad0[48];
 	__u32 tail;
 	__u8 pad1[60];
 	__u32 claim[EXASOCK_SLOTS_MAX];
@@ -91,7 +104,7 @@ enum exasock_reason {
 	EXASOCK_R_TAP,		/* a packet capture is running */
 	EXASOCK_R_STACKED,	/* bridge, bond, VRF or another device above or between */
 	EXASOCK_R_OPTION,	/* the socket has an option that only the kernel serves */
-	EXASOCK_R_SIZE,		/* too large for a slot, the MTU or the transmit memory */
+	EXASOCK_R_SIZE,		/* too large for the ring, the MTU or the transmit memory */
 	EXASOCK_R_MEMORY,	/* no memory, no transmit memory, no feedback slot */
 	/* received */
 	EXASOCK_R_IDLE,		/* the process is not looking */
@@ -99,7 +112,7 @@ enum exasock_reason {
 	EXASOCK_R_FULL,		/* no free slot */
 	EXASOCK_R_TIMEOUT,	/* held, but not claimed in time */
 	EXASOCK_R_SLEEP,	/* held, then flushed: the process went to the kernel */
-	EXASOCK_R_SHARED,	/* several receivers: broadcast, or several members */
+	EXASOCK_R_SHARED,	/* other receivers, not all of them accelerated */
 	EXASOCK_R_HEADER,	/* options, fragment, checksum or length: the kernel judges */
 	EXASOCK_R_ROUTE,	/* not routed to this host through that device */
 	/* sent */
@@ -109,13 +122,14 @@ enum exasock_reason {
 	EXASOCK_R_NEIGHBOUR,	/* its MAC address is not known yet */
 	EXASOCK_R_LOOP,		/* a copy, or all of it, stays on this host */
 	EXASOCK_R_BUSY,		/* no room in the transmit memory */
+	EXASOCK_R_SKIPPED,	/* refused a moment ago: not asked again */
 	EXASOCK_R_REASONS,
 };
 
 /**
  * struct exasock_ring - written by the kernel, read only for the process
  * @abi: EXASOCK_ABI_VERSION
- * @slots: how many, a power of two
+ * @slots: how many there are, a power of two
  * @dead: set when this attachment is over: unmap it, go on natively
  * @netns: cookie of the socket's namespace
  * @head: number that comes next; numbers before it have been written
@@ -155,7 +169,7 @@ struct exasock_ring {
 #define EXASOCK_CMSG_TIMESTAMPING_HW	0x0080	/* the same, raw hardware */
 
 /**
- * struct exasock_slot - one received datagram
+ * struct exasock_slot - one received datagram, in its first slot and those after it
  * @number: its number
  * @offset: of the payload in @data
  * @length: of the payload, bytes
@@ -184,7 +198,7 @@ struct exasock_slot {
 	__u64 hardware_ns;
 	__u32 frame;
 	__u8 pad[12];
-	__u8 data[EXASOCK_SLOT_DATA];
+	__u8 data[];
 };
 
 /**
@@ -276,6 +290,16 @@ struct exasock_stat {
 	__u64 tx_kernel[32];
 };
 
+/* Why a socket was not attached: as ATTACH failed, counted for its namespace */
+enum exasock_refusal {
+	EXASOCK_N_KIND,		/* EOPNOTSUPP */
+	EXASOCK_N_CARD,		/* EPERM */
+	EXASOCK_N_TAKEN,	/* EBUSY */
+	EXASOCK_N_LIMIT,	/* EMFILE */
+	EXASOCK_N_MEMORY,	/* ENOMEM */
+	EXASOCK_N_REFUSALS,
+};
+
 /* LIST everything, not only the caller's namespace: needs CAP_NET_ADMIN in the initial one */
 #define EXASOCK_LIST_ALL	0x1
 
@@ -285,6 +309,8 @@ struct exasock_stat {
  * @room: of them
  * @flags: EXASOCK_LIST_*
  * @count: out: how many there are; at most @room were written
+ * @refused: out: attachments that were refused since the namespace was made, by
+ *	reason; those of the caller's namespace, whatever @flags
  */
 struct exasock_list {
 	__u64 stats;
@@ -292,6 +318,7 @@ struct exasock_list {
 	__u32 flags;
 	__u32 count;
 	__u32 reserved;
+	__u64 refused[8];
 };
 
 #define EXASOCK_IOC_INFO	_IOR('E', 0x40, struct exasock_info)
@@ -305,6 +332,7 @@ struct exasock_list {
 #define EXASOCK_ASSERT(type, field, at) \
 	_Static_assert(offsetof(struct exasock_##type, field) == (at), #type "." #field)
 
+EXASOCK_ASSERT(control, tx_skipped, 8);
 EXASOCK_ASSERT(control, tail, 64);
 EXASOCK_ASSERT(control, claim, 128);
 EXASOCK_ASSERT(ring, netns, 16);
@@ -325,14 +353,15 @@ EXASOCK_ASSERT(stat, comm, 24);
 EXASOCK_ASSERT(stat, rx_held, 40);
 _Static_assert(sizeof(struct exasock_control) <= EXASOCK_CONTROL_SIZE, "control page");
 _Static_assert(sizeof(struct exasock_ring) <= EXASOCK_RING_HEADER, "ring header");
-_Static_assert(sizeof(struct exasock_slot) == EXASOCK_SLOT_SIZE, "slot");
+_Static_assert(sizeof(struct exasock_slot) == EXASOCK_SLOT_HEADER, "slot");
 _Static_assert(sizeof(struct exasock_info) == 16, "info");
 _Static_assert(sizeof(struct exasock_attach) == 16, "attach");
 _Static_assert(sizeof(struct exasock_send) == 40, "send");
 _Static_assert(sizeof(struct exasock_setting) == 16, "setting");
-_Static_assert(sizeof(struct exasock_list) == 24, "list");
+_Static_assert(sizeof(struct exasock_list) == 88, "list");
 _Static_assert(sizeof(struct exasock_stat) == 584, "stat");
 _Static_assert(EXASOCK_R_REASONS <= 32, "room for the reasons");
+_Static_assert(EXASOCK_N_REFUSALS <= 8, "room for the refusals");
 _Static_assert(EXASOCK_MAP_RING + EXASOCK_RING_HEADER +
 	       EXASOCK_SLOTS_MAX * EXASOCK_SLOT_SIZE <= EXASOCK_MAP_STRIDE, "mmap stride");
 

@@ -2,7 +2,7 @@
 /*
  * The ring, from the reader's side. Threads agree by compare-and-swap: on the claim word
  * about who has a datagram, on the tail about where to look. The tail only moves
- * forward, and past a datagram before its reader frees the slot. So a word that speaks of
+ * forward, and past a datagram before its reader frees its slots. So a word that speaks of
  * another number than the tail's means that the tail has moved meanwhile; or that nobody
  * looked for so long that the kernel has taken the datagram and used the slot again.
  */
@@ -14,11 +14,11 @@ static u32 *word_of(struct exa_entry *entry, u32 number)
 	return &entry->control->claim[number & entry->mask];
 }
 
-static void advance(struct exa_entry *entry, u32 number)
+static void advance(struct exa_entry *entry, u32 number, u32 slots)
 {
 	u32 old = number;
 
-	swap_if(&entry->control->tail, &old, (number + 1) & EXASOCK_NUMBER_MASK);
+	swap_if(&entry->control->tail, &old, (number + slots) & EXASOCK_NUMBER_MASK);
 }
 
 /* The next datagram, if it is there, and whose it is */
@@ -36,7 +36,8 @@ enum exa_claim exa_claim(struct exa_entry *entry, u32 *number)
 			if (!swap_if(word_of(entry, at), &held,
 				     EXASOCK_CLAIM(at, EXASOCK_STATE_USER)))
 				continue;
-			advance(entry, at);
+			/* in one step; who sees it before goes the same way in several */
+			advance(entry, at, EXASOCK_SPAN(exa_slot(entry, at)->frame));
 			*number = at;
 			return EXA_CLAIM_MINE;
 		}
@@ -48,7 +49,7 @@ enum exa_claim exa_claim(struct exa_entry *entry, u32 *number)
 		/* the tail stays until it has been flushed: no thread may have what follows */
 		if ((word & EXASOCK_STATE_MASK) == EXASOCK_STATE_KERNEL)
 			return EXA_CLAIM_KERNEL;
-		advance(entry, at);
+		advance(entry, at, 1);
 	}
 }
 
@@ -68,12 +69,19 @@ void exa_settle(struct exa_entry *entry, u32 head)
 		;
 }
 
-/* Would a look find a datagram in the ring, and nothing before it in the socket's own queue? */
+/* Would a look find a datagram in the ring? */
 bool exa_held(struct exa_entry *entry)
 {
 	u32 at = load_acquire(&entry->control->tail);
+	u32 head = load_acquire(&entry->ring->head);
 
-	return at != load_acquire(&entry->ring->head) &&
-	       load(word_of(entry, at)) == EXASOCK_CLAIM(at, EXASOCK_STATE_HELD) &&
-	       load(&entry->ring->native) == load(&entry->seen);
+	for (; at != head; at = (at + 1) & EXASOCK_NUMBER_MASK) {
+		u32 word = load_acquire(word_of(entry, at));
+
+		/* passed over, or another thread's: what follows is next */
+		if (word != EXASOCK_CLAIM(at, EXASOCK_STATE_FREE) &&
+		    word != EXASOCK_CLAIM(at, EXASOCK_STATE_USER))
+			return word == EXASOCK_CLAIM(at, EXASOCK_STATE_HELD);
+	}
+	return false;
 }

@@ -132,7 +132,7 @@ struct exa_refusal {
 struct exa_entry {
 	struct exasock_control *control;
 	const struct exasock_ring *ring;
-	const struct exasock_slot *slots;
+	const u8 *slots;
 	u32 mask;
 	u32 handle;
 	u32 generation;	/* grows when the attachment ends */
@@ -242,6 +242,12 @@ static inline void exa_heartbeat(struct exa_entry *entry)
 	store(&entry->control->heartbeat, __builtin_ia32_rdtsc());
 	if (unlikely(!load(&entry->looking)))
 		exa_looking_add(entry);
+}
+
+/* Where what has this number begins */
+static inline const struct exasock_slot *exa_slot(const struct exa_entry *entry, u32 number)
+{
+	return (const void *)(entry->slots + (number & entry->mask) * EXASOCK_SLOT_SIZE);
 }
 
 /* claim.c: whose turn it is in the ring */

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * One look, without waiting, at both places where a datagram can be. What the socket's
- * own queue has is older than what is held; the ring says whether that queue has got
- * anything since it last was empty, so mostly no system call is needed to know.
+ * One look, without waiting, at both places where a datagram can be. What is held at the
+ * tail is older than what the socket's own queue has, and an error comes before both; the
+ * ring says whether anything happened to the native socket since it last had nothing, so
+ * mostly no system call is needed to know.
  */
 
 #include "libexasock.h"
@@ -21,6 +22,19 @@ static bool ask_native(struct exa_entry *entry, const struct exa_receive *receiv
 	return false;
 }
 
+/* Something happened to the native socket. True: an error, which is the answer. */
+static bool error_pending(const struct exa_receive *receive, ssize_t *got)
+{
+	int kept = errno;
+	u8 byte;
+
+	*got = real(recv)(receive->fd, &byte, 0, MSG_PEEK | MSG_DONTWAIT);
+	if (*got < 0 && errno != EAGAIN)
+		return true;
+	errno = kept;
+	return false;
+}
+
 enum exa_look exa_look(struct exa_entry *entry, const struct exa_receive *receive, ssize_t *got)
 {
 	u32 number;
@@ -31,12 +45,12 @@ enum exa_look exa_look(struct exa_entry *entry, const struct exa_receive *receiv
 		return EXA_LOOK_OVER;
 	}
 	if (unlikely(load_acquire(&entry->ring->native) != load(&entry->seen)) &&
-	    ask_native(entry, receive, got))
+	    (exa_held(entry) ? error_pending(receive, got) : ask_native(entry, receive, got)))
 		return EXA_LOOK_GOT;
 	for (;;) {
 		switch (exa_claim(entry, &number)) {
 		case EXA_CLAIM_MINE:
-			*got = exa_deliver(&entry->slots[number & entry->mask], receive);
+			*got = exa_deliver(exa_slot(entry, number), receive);
 			exa_release(entry, number);
 			return EXA_LOOK_GOT;
 		case EXA_CLAIM_NONE:

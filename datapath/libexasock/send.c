@@ -39,6 +39,7 @@ static bool skip(struct exa_entry *entry, const struct exasock_send *send)
 	if (likely(!left) || load(&refusal->destination) != destination_of(send))
 		return false;
 	store(&refusal->skip, left - 1);
+	__atomic_add_fetch(&entry->control->tx_skipped, 1, __ATOMIC_RELAXED);
 	return true;
 }
 

@@ -31,7 +31,8 @@ static const char usage[] =
 	"Show the accelerated sockets of this network namespace.\n"
 	"\n"
 	"  -a, --all       of all namespaces (CAP_NET_ADMIN in the initial one)\n"
-	"  -r, --reasons   why datagrams went through the kernel, with counts\n"
+	"  -r, --reasons   why datagrams went through the kernel, with counts, and why\n"
+	"                  sockets of this namespace were not accelerated\n"
 	"  -j, --json      one JSON object for each socket\n"
 	"      --bypass-filters   show or set whether this namespace's sockets overtake\n"
 	"                         although netfilter, tc or XDP hooks are installed;\n"
@@ -68,7 +69,7 @@ static int open_device(void)
 	return fd;
 }
 
-static struct exasock_stat *list(int fd, bool all, unsigned int *count)
+static struct exasock_stat *list(int fd, bool all, unsigned int *count, __u64 *refused)
 {
 	struct exasock_list request = { .flags = all ? EXASOCK_LIST_ALL : 0 };
 	struct exasock_stat *stats = NULL;
@@ -90,6 +91,7 @@ static struct exasock_stat *list(int fd, bool all, unsigned int *count)
 		room = request.count + 64;
 	}
 	*count = request.count;
+	memcpy(refused, request.refused, sizeof(request.refused));
 	return stats;
 }
 
@@ -188,10 +190,28 @@ static void show(const struct exasock_stat *stat, bool reasons)
 	}
 }
 
+/* Of sockets that have no line, for they were never accelerated */
+static void show_refusals(bool json, const __u64 *counts)
+{
+	unsigned int i;
+
+	for (i = 0; i < EXASOCK_N_REFUSALS; i++) {
+		if (json)
+			printf("%s\"%s\": %" PRIu64, i ? ", " : "{\"refused\": {",
+			       exasock_refusals[i], (uint64_t)counts[i]);
+		else if (counts[i])
+			printf("not accelerated, %s: %" PRIu64 "\n", exasock_refusal_texts[i],
+			       (uint64_t)counts[i]);
+	}
+	if (json)
+		puts("}}");
+}
+
 static void show_all(int fd, const struct options *options)
 {
 	unsigned int count, i;
-	struct exasock_stat *stats = list(fd, options->all, &count);
+	__u64 refused[sizeof(((struct exasock_list *)NULL)->refused) / sizeof(__u64)];
+	struct exasock_stat *stats = list(fd, options->all, &count, refused);
 
 	if (!options->json)
 		printf("%7s %-15s %8s %-21s %-21s %10s %10s %10s %10s\n", "PID", "PROGRAM", "NETNS",
@@ -202,6 +222,8 @@ static void show_all(int fd, const struct options *options)
 		else
 			show(&stats[i], options->reasons);
 	}
+	if (options->reasons)
+		show_refusals(options->json, refused);
 	free(stats);
 }
 

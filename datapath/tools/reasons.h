@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Names of enum exasock_reason, for people and programs */
+/* Names of enum exasock_reason and exasock_refusal, for people and programs */
 #ifndef EXASOCK_REASONS_H
 #define EXASOCK_REASONS_H
 
@@ -28,8 +28,29 @@ static const char *const exasock_reasons[] = {
 	[EXASOCK_R_NEIGHBOUR] = "neighbour",
 	[EXASOCK_R_LOOP] = "loop",
 	[EXASOCK_R_BUSY] = "busy",
+	[EXASOCK_R_SKIPPED] = "skipped",
 };
 
+static const char *const exasock_refusals[] = {
+	[EXASOCK_N_KIND] = "kind",
+	[EXASOCK_N_CARD] = "card",
+	[EXASOCK_N_TAKEN] = "taken",
+	[EXASOCK_N_LIMIT] = "limit",
+	[EXASOCK_N_MEMORY] = "memory",
+};
+
+/* What each means, for people */
+static const char *const exasock_refusal_texts[] = {
+	[EXASOCK_N_KIND] = "not a plain IPv4 UDP socket",
+	[EXASOCK_N_CARD] = "this network namespace has no ExaNIC device that is up",
+	[EXASOCK_N_TAKEN] = "another process has accelerated it already",
+	[EXASOCK_N_LIMIT] = "there are as many as the module's max_sockets allows",
+	[EXASOCK_N_MEMORY] = "no memory",
+};
+
+_Static_assert(sizeof(exasock_refusals) / sizeof(*exasock_refusals) == EXASOCK_N_REFUSALS &&
+	       sizeof(exasock_refusal_texts) / sizeof(*exasock_refusal_texts) ==
+	       EXASOCK_N_REFUSALS, "a name and a text for every refusal");
 _Static_assert(sizeof(exasock_reasons) / sizeof(*exasock_reasons) == EXASOCK_R_REASONS,
 	       "a name for every reason");
 

@@ -23,20 +23,22 @@ VID = 5
 PATIENCE = {"hold_us": 100_000, "fresh_us": 10_000_000}
 
 
-def subject(name: str, link: str, address: str = "10.1.0.1/24", port: str = "card0:0") -> Namespace:
+def subject(
+    name: str, link: str, address: str = "10.1.0.1/24", port: str = "card0:0", mtu: int | None = None
+) -> Namespace:
     """A namespace with one device of this kind on a port."""
     if link == "vlan":
         device = Device("vlan", "lan0", port, vid=VID, addresses=(address,))
     elif link == "macvlan":
         device = Device("macvlan", "lan0", port, mac="02:00:00:00:aa:01", addresses=(address,))
     else:
-        device = Device("port", "lan0", port, addresses=(address,))
+        device = Device("port", "lan0", port, mtu=mtu, addresses=(address,))
     return Namespace(name, (device,))
 
 
-def peer(link: str) -> Namespace:
+def peer(link: str, mtu: int | None = None) -> Namespace:
     """The other side, on the card's other port, in the same VLAN."""
-    return subject("peer", "vlan" if link == "vlan" else "port", "10.1.0.2/24", "card0:1")
+    return subject("peer", "vlan" if link == "vlan" else "port", "10.1.0.2/24", "card0:1", mtu)
 
 
 @pytest.fixture

@@ -178,7 +178,9 @@ class Fuzzer:
         if room > 16 and address == ctypes.addressof(buffer):
             room = 16
         flags = self.draw.choice([0, 0, 1, self.word()])
-        self.ioctl(exasock.LIST, struct.pack(exasock.LIST_FORMAT, address, room, flags, 0, self.word()))
+        self.ioctl(
+            exasock.LIST, struct.pack(exasock.LIST_FORMAT, address, room, flags, 0, self.word(), *[0] * 8)
+        )
 
     def setting(self) -> None:
         """Read only: writing is right for who may, and would change what the others see."""

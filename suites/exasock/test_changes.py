@@ -191,15 +191,21 @@ def test_neighbour_changes(live: Live) -> None:
 
 
 def test_neighbour_is_forgotten(live: Live) -> None:
-    """N9: the first datagram to an unknown neighbour waits for ARP in the kernel; those after it keep their
-    place behind it."""
+    """N9: the first datagram to an unknown neighbour waits for ARP in the kernel; those after it stay behind it
+    in the kernel, and what overtakes the kernel again comes after all of them."""
+    before = live.counters("a", ONE)
     live.change("a", "neigh del 10.1.0.2 dev lan0")
     count = 6
     live.works(*[do("sendto", "a", data=data(n), to=["10.1.0.2", OTHER]) for n in range(count)])
-    seen = [live.works(do("recvfrom", "b"))[0][0]["seed"] for _ in range(3)]
     # Three wait for an address at most (unres_qlen_bytes): what else is lost the kernel loses too.
-    assert seen == sorted(seen)
-    live.do(*[do("recvfrom", "b", flags=["dontwait"])] * count)
+    told = live.do(*[do("recvfrom", "b")] * 3, *[do("recvfrom", "b", flags=["dontwait"])] * count)
+    seen = [one["ok"][0]["seed"] for one in told if "ok" in one]
+    assert len(seen) >= 3 and len(set(seen)) == len(seen), seen
+    # Among themselves the kernel's may change places: one that finds the address may overtake those that wait.
+    fast = live.counters("a", ONE).get("tx_fast", 0) - before.get("tx_fast", 0)
+    assert fast <= count - 1
+    late = [seed for seed in seen if seed >= count - fast]
+    assert seen[len(seen) - len(late) :] == sorted(late), seen
 
 
 def test_address_is_removed(live: Live) -> None:

@@ -10,12 +10,15 @@ and the counters must say that it was the fast path which did it, to the datagra
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from suites.exasock.compare import Compared
+from suites.exasock.conftest import acquaint, peer, subject
 from suites.exasock.steps import LONG, Steps, data, do, echo, look, opened, ready
 from suites.place import Placed
-from suites.topology import Namespace
+from suites.topology import Namespace, Topology
 
 Pair = tuple[Placed, Namespace, Namespace]
 ONE, OTHER = 7001, 7002
@@ -80,6 +83,21 @@ def test_sizes(pair: Pair, compared: Compared) -> None:
     mixed += [do("recvfrom", "b", size=65536) for _ in range(5)]
     run = compared.both(mixed)
     assert run.counters(compared.cookie(one), ONE)["tx_kernel"]["size"] == 2
+
+
+def test_jumbo_frames(place: Callable[[Topology], Placed], compared: Compared) -> None:
+    """N9, N10: with an MTU of 9000 datagrams of up to 8,972 bytes are fast both ways, in any mixture."""
+    standing = place(Topology("jumbo", (subject("a", "port", mtu=9000), peer("port", mtu=9000))))
+    one, other = standing["a"], standing["peer"]
+    acquaint(compared, standing, one, other)
+    sizes = [8972, 100, 1473, 4000, 0, 8000, 1984, 1985, 8971, 64, 2048, 5000] * 2
+    steps = both_open(one, other)
+    for number, size in enumerate(sizes):
+        steps += [do("sendto", "a", data=data(number, size), to=[other.ip, OTHER])]
+        steps += [do("recvfrom", "b", size=9000)]
+    run = compared.both(steps)
+    run.fast(compared.cookie(one), ONE, sent=len(sizes), claimed=0)
+    run.fast(compared.cookie(other), OTHER, sent=0, claimed=len(sizes))
 
 
 def test_what_a_datagram_says_of_itself(pair: Pair, compared: Compared) -> None:
@@ -224,8 +242,8 @@ def test_multicast_is_sent(pair: Pair, compared: Compared, loop: int) -> None:
 
 
 def test_multicast_is_received(pair: Pair, compared: Compared) -> None:
-    """N3, N9, N10: one member's datagrams are claimed; those of two members in a namespace go to both, by the
-    kernel; one that left the group gets none."""
+    """N3, N9, N10: a member's datagrams are claimed, those of two members in a namespace by both; one
+    that left the group gets none."""
     _standing, one, other = pair
     steps = [*opened("a", one, ONE), *opened("b", other, OTHER, GROUP)]
     steps += [do("set", "a", name="multicast_loop", value=0), do("multicast_if", "a", interface=one.ip)]
@@ -254,8 +272,11 @@ def test_multicast_is_received(pair: Pair, compared: Compared) -> None:
         do("member", "c", group=GROUP, interface=other.ip, leave=True),
         do("sendto", "a", data=data(7), to=[GROUP, OTHER]),
         do("recvfrom", "b"),
+        look("c"),
     ]
-    compared.both(several)
+    run = compared.both(several)
+    claimed = [one["claimed"] for one in run.accelerated if one["local"][1] == OTHER]
+    assert sorted(claimed) == [3, 4], run.accelerated
 
 
 def test_broadcast(two: Pair, compared: Compared) -> None:

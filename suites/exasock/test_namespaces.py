@@ -117,8 +117,8 @@ def ask(name, number, data):
     except OSError as error:
         print(name, errno.errorcode[error.errno])
 ask("attach", {exasock.ATTACH}, struct.pack("{exasock.ATTACH_FORMAT}", sock.fileno(), 0, 0))
-ask("list", {exasock.LIST}, struct.pack("{exasock.LIST_FORMAT}", 0, 0, 0, 0, 0))
-ask("list all", {exasock.LIST}, struct.pack("{exasock.LIST_FORMAT}", 0, 0, {exasock.LIST_ALL}, 0, 0))
+ask("list", {exasock.LIST}, struct.pack("{exasock.LIST_FORMAT}", *[0] * 13))
+ask("list all", {exasock.LIST}, struct.pack("{exasock.LIST_FORMAT}", 0, 0, {exasock.LIST_ALL}, *[0] * 10))
 ask("read", {exasock.SETTING}, struct.pack("{exasock.SETTING_FORMAT}", {exasock.BYPASS_FILTERS}, 0, 0))
 ask("write", {exasock.SETTING}, struct.pack("{exasock.SETTING_FORMAT}", {exasock.BYPASS_FILTERS}, 1, 0))
 """
@@ -171,7 +171,7 @@ def test_a_deleted_namespace_ends_with_its_last_socket(
 
 
 def test_namespaces_without_a_card_are_refused_politely(place: Place, compared: Compared) -> None:
-    """N9, N10: in a namespace without a port of a card everything works, through the kernel."""
+    """N9, N10: in a namespace without a port of a card everything works, by the kernel, and why is told."""
     standing = place(Topology("no card", (Namespace("bare"),)))
     bare = standing["bare"]
     steps = [
@@ -183,6 +183,7 @@ def test_namespaces_without_a_card_are_refused_politely(place: Place, compared: 
     ]
     run = compared.both(steps)
     assert run.accelerated == []
+    assert set(compared.session.agent.call(exasock.refused, netns=bare.netns)) == {"card"}
 
 
 def test_the_loopback_is_the_kernels(pairs: Placed, compared: Compared) -> None:
@@ -197,6 +198,20 @@ def test_the_loopback_is_the_kernels(pairs: Placed, compared: Compared) -> None:
     run = compared.both(steps)
     told = run.counters(compared.cookie(pairs["a1"]), ONE)
     assert told["tx_fast"] == 4 and told["claimed"] == 4, told
+    assert told["tx_kernel"]["loop"] + told["tx_kernel"].get("skipped", 0) == 2, told
+
+
+def test_what_is_not_asked_is_counted(pairs: Placed, compared: Compared) -> None:
+    """N9: a destination that was refused is not asked about for a while; each datagram to it is counted all
+    the same."""
+    one = pairs["a1"]
+    steps = [*opened("a", one, ONE), *opened("c", one, OTHER)]
+    for number in range(100):
+        steps += [do("sendto", "a", data=data(number), to=[one.ip, OTHER]), do("recvfrom", "c")]
+    run = compared.both(steps)
+    told = run.counters(compared.cookie(one), ONE)
+    assert told["tx_kernel"]["loop"] + told["tx_kernel"]["skipped"] == 100, told
+    assert told["tx_kernel"]["skipped"] > 64, told
 
 
 @pytest.mark.parametrize("where", [INITIAL, "a"])

@@ -19,20 +19,24 @@ from lab.guest.agent import in_netns
 
 DEVICE = Path("/dev/exasock")
 PARAMETERS = Path("/sys/module/exasock/parameters")
-ABI = 1
+ABI = 2
 #: enum exasock_reason, in order.
 REASONS = (
     "none", "device", "filter", "tap", "stacked", "option", "size", "memory",
     "idle", "queue", "full", "timeout", "sleep", "shared", "header", "route",
-    "unbound", "error", "behind", "neighbour", "loop", "busy",
+    "unbound", "error", "behind", "neighbour", "loop", "busy", "skipped",
 )  # fmt: skip
 #: struct exasock_stat without its reasons; then 32 counters each, received and sent.
 STAT = struct.Struct("=Q4s4s2s2si16sQQQQ")
 COUNTERS = struct.Struct("=32Q")
 STAT_SIZE = STAT.size + 2 * COUNTERS.size
-INFO_FORMAT, ATTACH_FORMAT, SETTING_FORMAT, LIST_FORMAT = "=IIQ", "=iIQ", "=IIQ", "=QIIII"
+INFO_FORMAT, ATTACH_FORMAT, SETTING_FORMAT, LIST_FORMAT = "=IIQ", "=iIQ", "=IIQ", "=QIIII8Q"
 SEND_FORMAT = "=Ii4s2sH4siQII"
+#: What LIST writes: count, reserved, refusals.
+NOTHING = (0,) * 10
 LIST_ALL = 1
+#: enum exasock_refusal, in order.
+REFUSALS = ("kind", "card", "taken", "limit", "memory")
 BYPASS_FILTERS = 1
 Json = dict[str, Any]
 
@@ -48,7 +52,7 @@ DETACH = _number(1, 0x42, 4)
 FLUSH = _number(1, 0x43, 4)
 SEND = _number(1, 0x44, 40)
 SETTING = _number(3, 0x45, 16)
-LIST = _number(3, 0x46, 24)
+LIST = _number(3, 0x46, 88)
 
 
 def ready(seconds: float = 30.0) -> bool:
@@ -95,11 +99,17 @@ def accelerated(netns: str | None = None, everything: bool = True) -> list[Json]
     while True:
         buffer = ctypes.create_string_buffer(room * STAT_SIZE)
         flags = LIST_ALL if everything else 0
-        request = struct.pack(LIST_FORMAT, ctypes.addressof(buffer), room, flags, 0, 0)
+        request = struct.pack(LIST_FORMAT, ctypes.addressof(buffer), room, flags, *NOTHING)
         count = struct.unpack(LIST_FORMAT, control(LIST, request, netns))[3]
         if count <= room:
             return [_stat(buffer.raw[at * STAT_SIZE :]) for at in range(count)]
         room = count + 16
+
+
+def refused(netns: str | None = None) -> dict[str, int]:
+    """How many sockets of the namespace were not attached, by reason; all of them since it was made."""
+    told = struct.unpack(LIST_FORMAT, control(LIST, struct.pack(LIST_FORMAT, 0, 0, 0, *NOTHING), netns))
+    return {name: count for name, count in zip(REFUSALS, told[5:], strict=False) if count}
 
 
 def _reasons(data: bytes) -> dict[str, int]:

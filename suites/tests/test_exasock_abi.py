@@ -18,6 +18,13 @@ def test_reasons_are_in_the_headers_order() -> None:
     assert tuple(name.lower() for name in names) == (*exasock.REASONS, "reasons")
 
 
+def test_refusals_are_in_the_headers_order() -> None:
+    body = re.search(r"enum exasock_refusal \{(.*?)\};", HEADER, re.DOTALL)
+    assert body
+    names = re.findall(r"EXASOCK_N_(\w+),", body[1])
+    assert tuple(name.lower() for name in names) == (*exasock.REFUSALS, "refusals")
+
+
 def test_sizes_are_the_headers() -> None:
     sizes = dict(re.findall(r"sizeof\(struct exasock_(\w+)\) == (\d+)", HEADER))
     formats = {

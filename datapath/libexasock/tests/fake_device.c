@@ -15,6 +15,7 @@
 #include "fake.h"
 
 #define SLOTS		16U
+#define LENGTH_MOST	2048U
 #define SOCKETS		256U
 #define HEADERS		42U
 
@@ -24,6 +25,7 @@ struct fake {
 	struct exasock_control *control;
 	struct exasock_ring *ring;
 	u32 oldest;
+	u32 owner[SLOTS];	/* number of what a slot is a part of */
 };
 
 EXPORT struct fake_calls fake_calls;
@@ -62,9 +64,9 @@ static struct fake *fake_of(int fd)
 
 static struct exasock_slot *slot_of(struct fake *fake, u32 number)
 {
-	struct exasock_slot *slots = (void *)fake->ring + EXASOCK_RING_HEADER;
+	void *slots = (void *)fake->ring + EXASOCK_RING_HEADER;
 
-	return &slots[number % SLOTS];
+	return slots + number % SLOTS * EXASOCK_SLOT_SIZE;
 }
 
 static u32 *claim_of(struct fake *fake, u32 number)
@@ -72,9 +74,9 @@ static u32 *claim_of(struct fake *fake, u32 number)
 	return &fake->control->claim[number % SLOTS];
 }
 
-static u32 next(u32 number)
+static u32 after(u32 number, u32 slots)
 {
-	return (number + 1) & EXASOCK_NUMBER_MASK;
+	return (number + slots) & EXASOCK_NUMBER_MASK;
 }
 
 int exa_device_open(void)
@@ -138,27 +140,32 @@ static int attach(int fd, struct exasock_attach *attach)
 }
 
 /* One datagram back into the socket, from where it came from; the kernel marks the event */
-static void give_back(struct fake *fake, const struct exasock_slot *slot)
+static void give_back(struct fake *fake, const struct sockaddr_in *to, const void *data,
+		      size_t length)
+{
+	syscall(SYS_sendto, sender, data, length, 0, to, sizeof(*to));
+	__atomic_add_fetch(&fake->ring->native, 1, __ATOMIC_RELEASE);
+}
+
+static void give_slot_back(struct fake *fake, const struct exasock_slot *slot)
 {
 	struct sockaddr_in to = {
 		.sin_family = AF_INET, .sin_port = slot->dport, .sin_addr.s_addr = slot->daddr,
 	};
 
-	syscall(SYS_sendto, sender, slot->data + slot->offset, (size_t)slot->length, 0, &to,
-		sizeof(to));
-	__atomic_add_fetch(&fake->ring->native, 1, __ATOMIC_RELEASE);
+	give_back(fake, &to, slot->data + slot->offset, slot->length);
 }
 
 static void take_all(struct fake *fake)
 {
 	u32 number;
 
-	for (number = fake->oldest; number != fake->ring->head; number = next(number)) {
+	for (number = fake->oldest; number != fake->ring->head; number = after(number, 1)) {
 		u32 held = EXASOCK_CLAIM(number, EXASOCK_STATE_HELD);
 
 		if (swap_if(claim_of(fake, number), &held,
 			    EXASOCK_CLAIM(number, EXASOCK_STATE_KERNEL)))
-			give_back(fake, slot_of(fake, number));
+			give_slot_back(fake, slot_of(fake, number));
 	}
 	fake->oldest = fake->ring->head;
 }
@@ -281,42 +288,64 @@ static void note(struct exasock_slot *slot, struct msghdr *msg)
 /* No room: it goes to the stack after all that is held, as the module has it */
 static void pass_one(struct fake *fake, int from, int fd)
 {
-	struct exasock_slot slot;
+	u8 data[LENGTH_MOST];
 	struct sockaddr_in self;
 	socklen_t size = sizeof(self);
-	long got = syscall(SYS_recvfrom, from, slot.data, sizeof(slot.data), MSG_DONTWAIT, NULL,
-			   NULL);
+	long got = syscall(SYS_recvfrom, from, data, sizeof(data), MSG_DONTWAIT, NULL, NULL);
 
 	if (got < 0)
 		return;
 	getsockname(fd, (struct sockaddr *)&self, &size);
-	slot.offset = 0;
-	slot.length = (__u16)got;
-	slot.daddr = self.sin_addr.s_addr;
-	slot.dport = self.sin_port;
 	take_all(fake);
-	give_back(fake, &slot);
+	give_back(fake, &self, data, (size_t)got);
+}
+
+static bool slots_free(struct fake *fake, u32 number, u32 slots)
+{
+	for (; slots; slots--, number = after(number, 1)) {
+		u32 owner = fake->owner[number % SLOTS];
+		u32 claim = load_acquire(claim_of(fake, owner));
+
+		if (claim == EXASOCK_CLAIM(owner, EXASOCK_STATE_HELD) ||
+		    claim == EXASOCK_CLAIM(owner, EXASOCK_STATE_USER))
+			return false;
+	}
+	return true;
+}
+
+/* Nothing begins there */
+static void pass_over(struct fake *fake, u32 number, u32 slots, u32 owner)
+{
+	for (; slots; slots--, number = after(number, 1)) {
+		fake->owner[number % SLOTS] = owner;
+		store(claim_of(fake, number), EXASOCK_CLAIM(number, EXASOCK_STATE_FREE));
+	}
 }
 
 /* False: nothing is there, or no room */
 static bool hold_one(struct fake *fake, int from, int fd)
 {
-	u32 number = fake->ring->head, last = (number - SLOTS) & EXASOCK_NUMBER_MASK;
-	struct exasock_slot *slot = slot_of(fake, number);
-	u32 claim = load_acquire(claim_of(fake, number));
+	u32 head = fake->ring->head, left = SLOTS - head % SLOTS, pad, span, number;
+	u8 data[LENGTH_MOST];
+	struct exasock_slot *slot;
 	struct sockaddr_in source, self;
 	socklen_t size = sizeof(self);
 	char space[512];
-	struct iovec iov = { slot->data + HEADERS, EXASOCK_SLOT_DATA - HEADERS };
+	struct iovec iov = { data, sizeof(data) };
 	struct msghdr msg = {
 		.msg_name = &source, .msg_namelen = sizeof(source),
 		.msg_iov = &iov, .msg_iovlen = 1,
 		.msg_control = space, .msg_controllen = sizeof(space),
 	};
-	long got;
+	long got = syscall(SYS_recvfrom, from, NULL, 0, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC, NULL,
+			   NULL);
 
-	if (claim == EXASOCK_CLAIM(last, EXASOCK_STATE_HELD) ||
-	    claim == EXASOCK_CLAIM(last, EXASOCK_STATE_USER)) {
+	if (got < 0)
+		return false;
+	span = EXASOCK_SPAN(HEADERS + (u32)got);
+	pad = span > left ? left : 0;
+	number = after(head, pad);
+	if (HEADERS + got > EXASOCK_FRAME_MOST(SLOTS) || !slots_free(fake, head, pad + span)) {
 		pass_one(fake, from, fd);
 		return false;
 	}
@@ -324,17 +353,25 @@ static bool hold_one(struct fake *fake, int from, int fd)
 	if (got < 0)
 		return false;
 	getsockname(fd, (struct sockaddr *)&self, &size);
-	memset(slot, 0, offsetof(struct exasock_slot, data));
+	slot = slot_of(fake, number);
+	memset(slot, 0, sizeof(*slot));
+	memcpy(slot->data + HEADERS, data, (size_t)got);
 	slot->number = number;
 	slot->offset = HEADERS;
 	slot->length = (__u16)got;
+	slot->frame = HEADERS + (u32)got;
 	slot->saddr = source.sin_addr.s_addr;
 	slot->sport = source.sin_port;
 	slot->daddr = self.sin_addr.s_addr;
 	slot->dport = self.sin_port;
 	note(slot, &msg);
+	pass_over(fake, head, pad, head);
+	pass_over(fake, after(number, 1), span - 1, number);
+	fake->owner[number % SLOTS] = number;
 	store_release(claim_of(fake, number), EXASOCK_CLAIM(number, EXASOCK_STATE_HELD));
-	store_release(&fake->ring->head, next(number));
+	if (((after(number, span) - fake->oldest) & EXASOCK_NUMBER_MASK) > SLOTS)
+		fake->oldest = (after(number, span) - SLOTS) & EXASOCK_NUMBER_MASK;
+	store_release(&fake->ring->head, after(number, span));
 	return true;
 }
 
@@ -416,7 +453,7 @@ EXPORT unsigned int fake_held(int fd)
 	unsigned int count = 0;
 	u32 number;
 
-	for (number = fake->oldest; number != fake->ring->head; number = next(number))
+	for (number = fake->oldest; number != fake->ring->head; number = after(number, 1))
 		count += load(claim_of(fake, number)) == EXASOCK_CLAIM(number, EXASOCK_STATE_HELD);
 	return count;
 }

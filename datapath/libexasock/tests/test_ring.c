@@ -94,6 +94,62 @@ static void test_wraps(void)
 	expect_nothing(two.in);
 }
 
+/* Of every size, so that they begin and end everywhere in the ring */
+static void test_sizes(void)
+{
+	struct pair two = looked();
+	static char texts[3][2000];
+	unsigned int turn, i;
+
+	fake_number(two.in, 0x3fffff00);
+	for (turn = 0; turn < 500; turn++) {
+		unsigned int count = turn % 3 + 1;
+
+		for (i = 0; i < count; i++) {
+			size_t length = (turn * 977 + i * 1409) % 1500 + 1;
+
+			memset(texts[i], 'a' + (int)(turn % 26), length);
+			texts[i][length] = 0;
+			hold(&two, texts[i]);
+		}
+		if (turn % 7 == 3)
+			fake_take(two.in);
+		for (i = 0; i < count; i++)
+			expect(two.in, MSG_DONTWAIT, texts[i]);
+		expect_nothing(two.in);
+	}
+}
+
+/* No room is left for a large one where there is still some for a small one */
+static void test_full(void)
+{
+	struct pair two = looked();
+	static char large[1500];
+	unsigned int i;
+
+	memset(large, 'x', sizeof(large) - 1);
+	for (i = 0; i < fake_slots() - 2; i++)
+		hold(&two, "small");
+	say(&two, large);
+	CHECK(!fake_hold(two.in));
+	for (i = 0; i < fake_slots() - 2; i++)
+		expect(two.in, MSG_DONTWAIT, "small");
+	expect(two.in, MSG_DONTWAIT, large);
+	expect_nothing(two.in);
+}
+
+/* By another way, after it: the loopback device has no ring */
+static void test_held_first(void)
+{
+	struct pair two = looked();
+
+	hold(&two, "held");
+	queue(&two, "queued");
+	expect(two.in, 0, "held");
+	expect(two.in, 0, "queued");
+	expect_nothing(two.in);
+}
+
 static void test_dead(void)
 {
 	struct pair two = looked();
@@ -122,6 +178,27 @@ static void test_error(void)
 	pause_us(20000);
 	fake_event(two.in);
 	CHECK(recv(two.in, &gone, 1, 0) == -1 && errno == ECONNREFUSED);
+	expect_nothing(two.in);
+}
+
+/* As the kernel has it: an error is told before the data that was there already */
+static void test_error_before_held(void)
+{
+	struct pair two = pair(true);
+	struct sockaddr_in gone;
+	int closed = bound(&gone), on = 1;
+	char byte;
+
+	close(closed);
+	CHECK(!setsockopt(two.in, SOL_IP, IP_RECVERR, &on, sizeof(on)));
+	expect_nothing(two.in);
+	hold(&two, "held");
+	CHECK(sendto(two.in, "x", 1, 0, (struct sockaddr *)&gone, sizeof(gone)) == 1);
+	pause_us(20000);
+	fake_event(two.in);
+	CHECK(fake_held(two.in) == 1);
+	CHECK(recv(two.in, &byte, 1, 0) == -1 && errno == ECONNREFUSED);
+	expect(two.in, 0, "held");
 	expect_nothing(two.in);
 }
 
@@ -260,6 +337,10 @@ int main(void)
 		{ test_taken_by_kernel, "what the kernel takes back is read there, in order" },
 		{ test_lagging, "a reader that lags by more than the ring finds its place again" },
 		{ test_wraps, "numbers wrap at 2^30" },
+		{ test_sizes, "datagrams of every size begin and end anywhere in the ring" },
+		{ test_full, "what finds no room is read after what is held" },
+		{ test_held_first, "what is held is read before what was queued after it" },
+		{ test_error_before_held, "a pending error is reported before what is held" },
 		{ test_dead, "an attachment that ends loses nothing, and a new one begins" },
 		{ test_error, "a pending error is reported once" },
 		{ test_shut_down, "what came before a shutdown is read, then the end" },
