@@ -191,8 +191,8 @@ def test_neighbour_changes(live: Live) -> None:
 
 
 def test_neighbour_is_forgotten(live: Live) -> None:
-    """N9: the first datagram to an unknown neighbour waits for ARP in the kernel; those after it stay behind it
-    in the kernel, and what overtakes the kernel again comes after all of them."""
+    """N9: the first datagram to an unknown neighbour waits for ARP in the kernel; those after it stay behind
+    it, and what overtakes the kernel again comes after all of them."""
     before = live.counters("a", ONE)
     live.change("a", "neigh del 10.1.0.2 dev lan0")
     count = 6
@@ -201,7 +201,7 @@ def test_neighbour_is_forgotten(live: Live) -> None:
     told = live.do(*[do("recvfrom", "b")] * 3, *[do("recvfrom", "b", flags=["dontwait"])] * count)
     seen = [one["ok"][0]["seed"] for one in told if "ok" in one]
     assert len(seen) >= 3 and len(set(seen)) == len(seen), seen
-    # Among themselves the kernel's may change places: one that finds the address may overtake those that wait.
+    # The kernel's may change places: one that finds the address may overtake those that wait for it.
     fast = live.counters("a", ONE).get("tx_fast", 0) - before.get("tx_fast", 0)
     assert fast <= count - 1
     late = [seed for seed in seen if seed >= count - fast]

@@ -118,8 +118,8 @@ def test_members_that_do_not_look_or_want_more(linked: Two, compared: Compared) 
         steps += member(name, other, option="gro" if name == "m2" else "reuseaddr")
     steps += [
         do("sendto", "a", data=data(1), to=[GROUP, OTHER]),
-        do("recvfrom", "m1", flags=["peek"]),  # in its own queue from now on
         do("recvfrom", "m0"),
+        do("recvfrom", "m1", flags=["peek"]),  # in its own queue from now on
         do("sendto", "a", data=data(2), to=[GROUP, OTHER]),
         *(do("recvfrom", name) for name in ("m0", "m1", "m1", "m2", "m2")),
         *(look(name) for name in MEMBERS),
