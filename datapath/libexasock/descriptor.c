@@ -100,6 +100,8 @@ static int control(int fd, int command, void *argument)
 	result = real(fcntl64)(fd, command, argument);
 	if ((command == F_DUPFD || command == F_DUPFD_CLOEXEC) && result >= 0)
 		exa_copy_cell(fd, result);
+	if (command == F_SETFL)
+		exa_mode_changed(fd);
 	return result;
 }
 

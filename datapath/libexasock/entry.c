@@ -153,6 +153,7 @@ struct exa_entry *exa_entry_start(const struct exasock_attach *attach)
 	entry->handle = handle;
 	/* what the native socket has from before: it is asked first */
 	store(&entry->seen, load(&entry->ring->native) - 1);
+	store(&entry->mode, 0);
 	for (i = 0; i < EXA_REFUSALS; i++)
 		entry->refused[i] = (struct exa_refusal){};
 	used++;
@@ -208,6 +209,15 @@ void exa_entry_drop(struct exa_entry *entry, uintptr_t to)
 	dropped_to = to;
 	exa_table_each(0, UINT32_MAX, drop_visited);
 	exa_unlock(&kept);
+}
+
+/* Before a fork: another process has the sockets too */
+void exa_entries_share(void)
+{
+	struct exa_entry *entry;
+
+	for (entry = load_acquire(&entries); entry; entry = entry->next)
+		exa_mode_shared(entry);
 }
 
 /* In a child: the attachments are the parent's, and so is what is mapped */

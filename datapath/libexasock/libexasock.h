@@ -137,6 +137,7 @@ struct exa_entry {
 	u32 handle;
 	u32 generation;	/* grows when the attachment ends */
 
+	u64 mode;		/* see mode.c */
 	u32 seen;		/* ring->native when the native socket last had nothing */
 	bool looking;		/* on the list of those with a heartbeat */
 	const void *watcher;	/* the wait that looks at it, for hand_over_others() */
@@ -203,6 +204,7 @@ struct exa_entry *exa_entry_of_handle(u32 handle);
 struct exa_entry *exa_entry_start(const struct exasock_attach *attach);
 void exa_entry_put(struct exa_entry *entry);
 void exa_entry_drop(struct exa_entry *entry, uintptr_t to);
+void exa_entries_share(void);
 void exa_entries_forget(void);
 bool exa_entries_any(void);
 void exa_ask_again(int fd);
@@ -313,6 +315,11 @@ ssize_t exa_deliver(const struct exasock_slot *slot, const struct exa_receive *r
 
 /* control.c: control messages as the kernel writes them */
 void exa_control(const struct exasock_slot *slot, struct msghdr *msg);
+
+/* mode.c: O_NONBLOCK */
+int exa_nonblocking(struct exa_entry *entry, int fd);
+void exa_mode_changed(int fd);
+void exa_mode_shared(struct exa_entry *entry);
 
 /*
  * wait.c: waiting for one of several descriptors. The kernel is asked, again and again

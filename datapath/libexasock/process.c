@@ -56,10 +56,17 @@ void exa_life_start(void)
 		munmap(life, PAGE);
 }
 
+/* What is known only while no other process may change it is not known any more */
+static void before(void)
+{
+	exa_sets_share();
+	exa_entries_share();
+}
+
 /* Not when first needed, which may be in a signal handler */
 static void __attribute__((constructor)) watch_forks(void)
 {
-	pthread_atfork(exa_sets_share, NULL, child);
+	pthread_atfork(before, NULL, child);
 }
 
 /* May this process change the table? Not if it only borrows its memory. */

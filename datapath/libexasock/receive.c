@@ -86,14 +86,13 @@ static ssize_t wait_for(struct exa_entry *entry, const struct exa_receive *recei
 			struct exa_signals before, u32 generation)
 {
 	u64 spin = exa_environment()->spin_ns, timeout, start, spun = 0;
-	int kept = errno, state, i;
+	int kept = errno, mode, i;
 	ssize_t got;
 
-	/* another process may share the file and change its mode: it is asked each time */
-	state = real(fcntl)(receive->fd, F_GETFL);
-	if (state < 0)
+	mode = exa_nonblocking(entry, receive->fd);
+	if (mode < 0)
 		return exa_receive_native(receive, receive->flags);
-	if (state & O_NONBLOCK) {
+	if (mode) {
 		errno = EAGAIN;
 		return -1;
 	}

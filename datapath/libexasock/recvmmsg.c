@@ -56,15 +56,16 @@ static unsigned int receive_more(struct exa_entry *entry, int fd, struct mmsghdr
 	return done;
 }
 
-static bool waits(int fd, int flags)
+static bool waits(struct exa_entry *entry, int fd, int flags)
 {
-	int kept = errno, state;
+	int kept = errno;
+	bool waits;
 
 	if (flags & (MSG_DONTWAIT | MSG_WAITFORONE))
 		return false;
-	state = real(fcntl)(fd, F_GETFL);
+	waits = exa_nonblocking(entry, fd) <= 0;
 	errno = kept;
-	return state < 0 || !(state & O_NONBLOCK);
+	return waits;
 }
 
 EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags,
@@ -78,7 +79,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int fl
 
 	if (!entry)
 		return real(recvmmsg)(fd, messages, count, flags, timeout);
-	if (!count || timeout || flags & ~allowed || waits(fd, flags) ||
+	if (!count || timeout || flags & ~allowed || waits(entry, fd, flags) ||
 	    !exa_receivable_msg(&messages->msg_hdr)) {
 		exa_hand_over(entry);
 		return real(recvmmsg)(fd, messages, count, flags, timeout);

@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "libexasock.h"
 
@@ -96,6 +97,7 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 {
 	void *argument;
 	va_list list;
+	int result;
 
 	va_start(list, request);
 	argument = va_arg(list, void *);
@@ -105,7 +107,10 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 		return -1;
 	}
 	kernels_turn(fd);
-	return real(ioctl)(fd, request, argument);
+	result = real(ioctl)(fd, request, argument);
+	if (request == FIONBIO)
+		exa_mode_changed(fd);
+	return result;
 }
 
 /* Is it a socket at all? errno as the kernel says */

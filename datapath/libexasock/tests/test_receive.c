@@ -422,7 +422,7 @@ static void test_recvmmsg_mixed(void)
 	queue(&two, "five");
 	memset(data, 0, sizeof(data));
 	CHECK(recvmmsg(two.in, messages, 4, MSG_DONTWAIT, NULL) == 2);
-	CHECK(!strcmp(data[0], "five") || !strcmp(data[0], "four"));
+	CHECK(!strcmp(data[0], "four") && !strcmp(data[1], "five"));
 	expect_nothing(two.in);
 }
 
@@ -446,12 +446,55 @@ static void test_recvmmsg_waits(void)
 	CHECK(!fake_held(two.in) && !fake_looking(two.in));
 }
 
+/* With nothing there: does a receive wait for its timeout? */
+static bool blocks(int fd)
+{
+	double start = seconds();
+	char byte;
+
+	CHECK(recv(fd, &byte, 1, 0) == -1 && errno == EAGAIN);
+	return seconds() - start > 0.002;
+}
+
+/* Whoever changes it, and by whatever descriptor */
+static void test_mode(void)
+{
+	struct timeval timeout = { .tv_usec = 3000 };
+	struct pair two = looked();
+	int copy = dup(two.in), on = 1, off = 0, round, looks, status;
+	pid_t child;
+
+	CHECK(!setsockopt(two.in, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)));
+	for (round = 0; round < 20; round++) {
+		CHECK(!ioctl(round % 2 ? copy : two.in, FIONBIO, &on));
+		for (looks = 0; looks < 100; looks++)
+			CHECK(!blocks(two.in));
+		CHECK(!fcntl(round % 3 ? copy : two.in, F_SETFL, 0));
+		CHECK(blocks(two.in));
+		CHECK(!fcntl(two.in, F_SETFL, O_NONBLOCK));
+		CHECK(!blocks(copy));
+		CHECK(!ioctl(copy, FIONBIO, &off));
+		CHECK(blocks(copy));
+	}
+	for (round = 0; round < 20; round++) {
+		CHECK(!fcntl(two.in, F_SETFL, O_NONBLOCK));
+		CHECK(!blocks(two.in));
+		child = fork();
+		CHECK(child >= 0);
+		if (!child)
+			_exit(fcntl(two.in, F_SETFL, 0));
+		CHECK(waitpid(child, &status, 0) == child && !status);
+		CHECK(blocks(two.in));
+	}
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
 		{ test_calls, "every receive call gives what the kernel's gives" },
 		{ test_nothing_there, "with nothing there they fail as the kernel's do" },
 		{ test_control_room, "control messages are cut off where the kernel cuts them" },
+		{ test_mode, "O_NONBLOCK counts from when it is set, whoever sets it" },
 		{ test_recvmmsg, "recvmmsg fills what the kernel's would" },
 		{ test_recvmmsg_mixed, "recvmmsg goes on from the ring to the socket's queue" },
 		{ test_recvmmsg_waits, "recvmmsg that waits for all is the kernel's" },
