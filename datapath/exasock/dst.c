@@ -102,7 +102,7 @@ struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct ex
 /* Is this host a member of the group on that device? Then it hears what it sends. */
 static bool member(const struct net_device *dev, __be32 group)
 {
-	const struct in_device *in_dev = __in_dev_get_rcu(dev);
+	struct in_device *in_dev = __in_dev_get_rcu(dev);
 	const struct ip_mc_list *im;
 
 	if (!in_dev)
@@ -118,7 +118,7 @@ static enum exasock_reason group_mac(const struct exa_dst *dst, const struct soc
 	if (dst->iface->macvlan &&
 	    ((struct macvlan_dev *)netdev_priv(dst->iface->dev))->mode == MACVLAN_MODE_BRIDGE)
 		return EXASOCK_R_LOOP;	/* its siblings hear it too */
-	if (inet_test_bit(MC_LOOP, sk) && member(dst->iface->dev, dst->daddr))
+	if (exa_mc_loop(sk) && member(dst->iface->dev, dst->daddr))
 		return EXASOCK_R_LOOP;
 	ip_eth_mc_map(dst->daddr, mac);
 	return EXASOCK_R_NONE;

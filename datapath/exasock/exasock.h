@@ -27,9 +27,9 @@
 #include <net/route.h>
 #include <net/sock.h>
 
-#include "../exanic/compat.h"
 #include "../include/exanic_kernel.h"
 #include "../include/exasock_abi.h"
+#include "compat.h"
 
 /* Devices between a namespace's device and the card, itself and the port included */
 #define EXA_CHAIN		3

@@ -38,12 +38,14 @@ static u32 flow_index(const struct exa_packet *packet, int ifindex)
 static __be32 answer_source(struct net *net, const struct exa_iface *iface,
 			    const struct exa_packet *packet)
 {
-	struct flowi4 fl4 = { .daddr = packet->saddr, .flowi4_tos = packet->tos & INET_DSCP_MASK };
+	struct flowi4 fl4 = {};
 	struct rtable *rt;
 
 	if (!packet->group)
 		return packet->daddr;
 	if (!ipv4_is_zeronet(packet->saddr)) {
+		fl4.daddr = packet->saddr;
+		exa_flow_tos(&fl4, packet->tos);
 		rt = ip_route_output_key(net, &fl4);
 		if (!IS_ERR(rt)) {
 			ip_rt_put(rt);
@@ -57,7 +59,7 @@ static __be32 answer_source(struct net *net, const struct exa_iface *iface,
 static bool route_suits(const struct rtable *rt, const struct exa_iface *iface,
 			const struct exa_packet *packet)
 {
-	const struct in_device *in_dev = __in_dev_get_rcu(iface->dev);
+	struct in_device *in_dev = __in_dev_get_rcu(iface->dev);
 
 	if (!(rt->rt_flags & RTCF_LOCAL))
 		return false;
@@ -81,8 +83,7 @@ static bool route_local(const struct exa_iface *iface, const struct exa_packet *
 		__skb_pull(skb, packet->network - ETH_HLEN);
 		skb_reset_network_header(skb);
 		skb->protocol = htons(ETH_P_IP);
-		if (!ip_route_input_noref(skb, packet->daddr, packet->saddr, packet->tos,
-					  iface->dev))
+		if (exa_route_input(skb, packet->daddr, packet->saddr, packet->tos, iface->dev))
 			local = route_suits(skb_rtable(skb), iface, packet);
 	}
 	consume_skb(skb);

@@ -38,7 +38,7 @@ static bool member_allows(const struct sock *sk, const struct exa_packet *packet
 				return member->sfmode == MCAST_INCLUDE;
 		return member->sfmode == MCAST_EXCLUDE;
 	}
-	return inet_test_bit(MC_ALL, sk);
+	return exa_mc_all(sk);
 }
 
 static bool wants_group(const struct net *net, const struct sock *sk,
@@ -60,7 +60,7 @@ static bool wants_group(const struct net *net, const struct sock *sk,
 static void lookup_group(struct net *net, const struct exa_packet *packet, int ifindex,
 			 struct exa_receivers *receivers)
 {
-	struct udp_hslot *slot = udp_hashslot(net->ipv4.udp_table, net, ntohs(packet->dport));
+	struct udp_hslot *slot = udp_hashslot(exa_udp_table(net), net, ntohs(packet->dport));
 	/* of a group only its own membership says that this host is a member there at all */
 	bool joined, member = !ipv4_is_multicast(packet->daddr);
 	struct sock *sk;
@@ -92,8 +92,8 @@ void exa_lookup(struct net *net, const struct exa_packet *packet, int ifindex,
 		lookup_group(net, packet, ifindex, receivers);
 		return;
 	}
-	sk = __udp4_lib_lookup(net, packet->saddr, packet->sport, packet->daddr, packet->dport,
-			       ifindex, 0, net->ipv4.udp_table, NULL);
+	sk = exa_udp_lookup(net, packet->saddr, packet->sport, packet->daddr, packet->dport,
+			    ifindex);
 	if (!sk)
 		return;
 	receivers->sk[receivers->count++] = sk;
@@ -124,7 +124,7 @@ enum exasock_reason exa_rx_options(struct sock *sk, const struct exa_packet *pac
 		return EXASOCK_R_SHARED;
 	if (flags & ~known || sock_flag(sk, SOCK_RXQ_OVFL) || sock_flag(sk, SOCK_TSTAMP_NEW) ||
 	    sock_flag(sk, SOCK_RCVMARK) || READ_ONCE(udp_sk(sk)->encap_type) ||
-	    udp_test_bit(GRO_ENABLED, sk) || READ_ONCE(sk->sk_peek_off) >= 0 ||
+	    exa_udp_gro(sk) || READ_ONCE(sk->sk_peek_off) >= 0 ||
 	    READ_ONCE(inet_sk(sk)->min_ttl) > packet->ttl ||
 	    stamps & (SOF_TIMESTAMPING_OPT_CMSG | SOF_TIMESTAMPING_OPT_PKTINFO))
 		return EXASOCK_R_OPTION;

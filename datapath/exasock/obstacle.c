@@ -12,7 +12,6 @@
 #include <linux/if_macvlan.h>
 #include <linux/kallsyms.h>
 #include <linux/netfilter.h>
-#include <net/hotdata.h>
 #include <net/net_namespace.h>
 #include <net/pkt_sched.h>
 #include <net/sch_generic.h>
@@ -28,13 +27,7 @@ static bool bypassed(const struct exa_ns *ns, const struct net_device *dev)
 /* Packet sockets on every device of these namespaces */
 static bool tapped(const struct net *net, const struct net *port)
 {
-	const struct packet_type *type;
-
-	list_for_each_entry_rcu(type, &net_hotdata.ptype_all, list)
-		if (!type->af_packet_net || type->af_packet_net == net ||
-		    type->af_packet_net == port)
-			return true;
-	return false;
+	return exa_taps_all(net) || (port != net && exa_taps_all(port));
 }
 
 static bool xfrm_policies(const struct net *net, int dir)

@@ -48,7 +48,7 @@ static enum exasock_reason socket_obstacle(struct sock *sk)
 		return EXASOCK_R_UNBOUND;
 	if (READ_ONCE(sk->sk_err) || READ_ONCE(sk->sk_shutdown) & SEND_SHUTDOWN)
 		return EXASOCK_R_ERROR;
-	if (READ_ONCE(up->pending) || udp_test_bit(CORK, sk) || READ_ONCE(up->gso_size) ||
+	if (READ_ONCE(up->pending) || exa_udp_corked(sk) || READ_ONCE(up->gso_size) ||
 	    READ_ONCE(up->encap_type) || rcu_access_pointer(inet->inet_opt) ||
 	    sock_flag(sk, SOCK_TXTIME) || sock_flag(sk, SOCK_WIFI_STATUS) ||
 	    READ_ONCE(sk->sk_tsflags) & SOF_TIMESTAMPING_TX_RECORD_MASK)
