@@ -12,7 +12,7 @@ PYTEST := $(PYTHON) -m pytest --junit-xml
 JUNIT := out/junit
 MAKE_HERE := $(MAKE) --no-print-directory
 # What needs root: it installs packages, makes namespaces, or runs the lab.
-AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell images image-verify image-test lock unit suites fuzz bench lint test
+AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell images image-verify image-test kernels lock unit suites fuzz bench lint test
 
 .DEFAULT_GOAL := help
 .PHONY: help $(AS_ROOT)
@@ -52,6 +52,9 @@ images: bootstrap ## build the images that are missing or out of date
 
 image-verify: bootstrap ## build the images twice, differently, and compare the bytes
 	@$(PYTHON) -m images verify
+
+kernels: bootstrap ## compile the modules on the headers of Debian's other kernels: 6.1, and the newest
+	@$(PYTHON) -m images kernels
 
 lock: bootstrap ## write all locks anew: Python packages and images
 	@lab/bootstrap.sh lock

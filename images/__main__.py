@@ -1,10 +1,11 @@
-"""python -m images build|verify|lock|debs|status"""
+"""python -m images build|verify|lock|debs|kernels|status"""
 
 from __future__ import annotations
 
 import click
 
 from lab import console
+from lab.errors import LabError
 
 from . import build as building
 from .definition import ORDER, Workspace
@@ -64,6 +65,20 @@ def debs() -> None:
     with console.reporting():
         for wanted in PACKAGES:
             console.out.print(str(package(wanted)))
+
+
+@main.command()
+@click.argument("suites", nargs=-1)
+def kernels(suites: tuple[str, ...]) -> None:
+    """Compile the kernel modules on other suites' headers (default: the oldest served, and the newest)."""
+    from .kernels import SUITES, compile_on
+
+    with console.reporting():
+        results = [compile_on(suite) for suite in suites or SUITES]
+        for one in results:
+            console.out.print(f"{one.suite:10} {one.release:28} {'failed' if one.errors else 'compiles'}")
+        if failed := [one for one in results if one.errors]:
+            raise LabError("\n".join(one.errors for one in failed), hint="datapath/exasock/compat.h")
 
 
 @main.command()
