@@ -23,14 +23,17 @@ static bool ask_native(struct exa_entry *entry, const struct exa_receive *receiv
 }
 
 /* Something happened to the native socket. True: an error, which is the answer. */
-static bool error_pending(const struct exa_receive *receive, ssize_t *got)
+static bool error_pending(struct exa_entry *entry, const struct exa_receive *receive, ssize_t *got)
 {
+	u32 native = load_acquire(&entry->ring->native);
 	int kept = errno;
 	u8 byte;
 
 	*got = real(recv)(receive->fd, &byte, 0, MSG_PEEK | MSG_DONTWAIT);
 	if (*got < 0 && errno != EAGAIN)
 		return true;
+	if (*got < 0)
+		store(&entry->seen, native);
 	errno = kept;
 	return false;
 }
@@ -45,7 +48,7 @@ enum exa_look exa_look(struct exa_entry *entry, const struct exa_receive *receiv
 		return EXA_LOOK_OVER;
 	}
 	if (unlikely(load_acquire(&entry->ring->native) != load(&entry->seen)) &&
-	    (exa_held(entry) ? error_pending(receive, got) : ask_native(entry, receive, got)))
+	    (exa_held(entry) ? error_pending(entry, receive, got) : ask_native(entry, receive, got)))
 		return EXA_LOOK_GOT;
 	for (;;) {
 		switch (exa_claim(entry, &number)) {
