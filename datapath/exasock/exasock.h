@@ -181,6 +181,7 @@ int exa_setting(struct exasock_setting *setting);
 void exa_refused(struct net *net, int err);
 
 /* iface.c */
+void exa_ports_retry(void);
 int exa_iface_register(void);
 void exa_iface_unregister(void);
 void exa_ifaces_scan(struct exa_ns *ns);

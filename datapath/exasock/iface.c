@@ -92,6 +92,25 @@ static struct exa_port *port_get(struct net_device *dev)
 	return port;
 }
 
+/* Ports without transmit memory: somebody may have given back what there is meanwhile */
+static void ports_retry(struct work_struct *work)
+{
+	struct exa_port *port;
+
+	mutex_lock(&exa_mutex);
+	list_for_each_entry(port, &exa_ports, list)
+		exa_txqs_alloc(port);
+	mutex_unlock(&exa_mutex);
+}
+
+static DECLARE_DELAYED_WORK(exa_ports_work, ports_retry);
+
+/* Soon, however often it is said. Any context. */
+void exa_ports_retry(void)
+{
+	schedule_delayed_work(&exa_ports_work, HZ / 10);
+}
+
 static void port_put(struct exa_port *port)
 {
 	if (--port->users)
@@ -276,20 +295,19 @@ static int exa_iface_event(struct notifier_block *block, unsigned long event, vo
 	mutex_lock(&exa_mutex);
 	if (list_empty(&exa_namespaces))
 		goto out;
-	port = port_find(dev);
 	if (event == NETDEV_UP) {
+		port = port_find(dev);
 		if (port)
 			exa_txqs_alloc(port);
 		ifaces_gain(dev);
 	} else {
 		/*
 		 * What was received is delivered while the device still belongs where it
-		 * does; nothing more is held for it, for it is down for us (rule N8).
+		 * does; nothing more is held for it, for it is down for us (rule N8). With
+		 * its last device a port gives its transmit memory back.
 		 */
 		if (ifaces_lose(dev, event == NETDEV_CHANGEADDR))
 			exa_flush_all();
-		if (event == NETDEV_UNREGISTER && port)
-			exa_txqs_free(port);
 		if (event == NETDEV_CHANGEADDR && dev->flags & IFF_UP)
 			ifaces_gain(dev);
 	}
@@ -313,4 +331,5 @@ int exa_iface_register(void)
 void exa_iface_unregister(void)
 {
 	unregister_netdevice_notifier(&exa_iface_notifier);
+	cancel_delayed_work_sync(&exa_ports_work);
 }

@@ -54,7 +54,10 @@ static struct exa_txq *txq_create(struct net_device *dev)
 	return q;
 }
 
-/* As many as there is memory for; none: sockets of this port send through the kernel */
+/*
+ * As many as there is memory for; none: sockets of this port send through the kernel, and
+ * it is tried again while they do
+ */
 void exa_txqs_alloc(struct exa_port *port)
 {
 	unsigned int i, wanted = min_t(unsigned int, EXA_TXQS, num_possible_cpus());
@@ -174,8 +177,10 @@ enum exasock_reason exa_txq_send(struct exa_port *port, u8 *image, u32 bytes)
 
 	for (i = 0; i < EXA_TXQS && !q; i++)
 		q = rcu_dereference(port->txq[(first + i) % EXA_TXQS]);
-	if (!q)
+	if (!q) {
+		exa_ports_retry();
 		return EXASOCK_R_MEMORY;
+	}
 	spin_lock(&q->lock);
 	reason = txq_put(q, image, bytes);
 	spin_unlock(&q->lock);

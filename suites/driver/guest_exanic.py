@@ -6,6 +6,7 @@ The numbers are those of reference/exanic-hardware.md section 9; standard librar
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -254,6 +255,26 @@ def usage() -> int:
         return int(struct.unpack("<i", _ioctl(fd, USAGE, bytes(4)))[0])
     finally:
         os.close(fd)
+
+
+_taken: list[int] = []
+
+
+def take_tx_memory(port: int) -> int:
+    """Allocate all of the port's TX memory that is free, until :func:`give_tx_memory`; returns the pages."""
+    fd = _open()
+    _taken.append(fd)
+    pages = 0
+    with contextlib.suppress(OSError):
+        while True:
+            _ioctl(fd, TX_ALLOC, struct.pack("<IIQQ", port, 0, PAGE, 0))
+            pages += 1
+    return pages
+
+
+def give_tx_memory() -> None:
+    while _taken:
+        os.close(_taken.pop())
 
 
 def tx_memory(port: int) -> dict[str, Any]:

@@ -10,141 +10,26 @@ is what the kernel would do, and the fast path is left, with its reason counted,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
-from lab.guest.client import Agent
 from suites.exasock import guest_calls
 from suites.exasock.compare import SPINNING, Compared
 from suites.exasock.conftest import acquaint, peer, subject
-from suites.exasock.steps import Steps, data, do, look, opened, ready
-from suites.guest import exasock, iproute, namespaces
+from suites.exasock.live import KINDS, ONE, OTHER, Live, lively
+from suites.exasock.steps import Steps, data, do, opened, ready
+from suites.guest import exasock, namespaces
 from suites.place import Placed
-from suites.session import KERNEL, SocketKind
+from suites.session import SocketKind
 from suites.topology import Device, Namespace, Topology
 
 Place = Callable[[Topology], Placed]
-Json = dict[str, Any]
-ONE, OTHER = 7001, 7002
-KINDS = (KERNEL, SPINNING)
-
-
-@dataclass
-class Live:
-    """A program of one kind of sockets, asked step by step while the world changes around it."""
-
-    compared: Compared
-    kind: SocketKind
-    standing: Placed
-
-    @property
-    def worker(self) -> Agent:
-        return self.compared.programs(self.kind).worker("program")
-
-    @property
-    def agent(self) -> Agent:
-        return self.compared.session.agent
-
-    def do(self, *steps: Json) -> list[Json]:
-        told: list[Json] = self.worker.call(guest_calls.run, program="p", steps=list(steps), keep=True)
-        return told
-
-    def works(self, *steps: Json) -> list[Any]:
-        """The steps' values; AssertionError when one is refused."""
-        told = self.do(*steps)
-        refused = [(step, one) for step, one in zip(steps, told, strict=True) if "errno" in one]
-        assert not refused, refused
-        return [one["ok"] for one in told]
-
-    def exchange(self, count: int = 4, first: int = 0) -> None:
-        """Datagrams from a to b and back, each waited for: what comes is what was sent, in order.
-
-        All by one call: between calls the process sleeps, and is not looking.
-        """
-        steps: Steps = [look("a"), look("b")]
-        for number in range(first, first + count):
-            steps += [
-                do("sendto", "a", data=data(number), to=["10.1.0.2", OTHER]),
-                do("recvfrom", "b"),
-                do("sendto", "b", data=data(number + 500), to=["10.1.0.1", ONE]),
-                do("recvfrom", "a"),
-            ]
-        told = self.do(*steps)
-        assert [one.get("errno") for one in told[:2]] == ["EAGAIN"] * 2, told[:2]
-        for number, got in zip(range(first, first + count), range(2, len(told), 4), strict=True):
-            there, back = told[got + 1], told[got + 3]
-            assert there == {"ok": [{"seed": number, "of": 64, "size": 64}, ["10.1.0.1", ONE]]}
-            assert back == {"ok": [{"seed": number + 500, "of": 64, "size": 64}, ["10.1.0.2", OTHER]]}
-
-    def recovers(self) -> None:
-        """Where the fast path was refused it is tried again after as many datagrams as were refused: after
-        these it is taken."""
-        self.do(*ready("a"), *ready("b"))
-        self.exchange(count=40, first=100)
-        self.fast("a", ONE, lambda: self.exchange(first=200), sent=4)
-
-    def change(self, netns: str | None, *lines: str) -> None:
-        self.agent.call(iproute.run, netns=netns, lines=list(lines))
-
-    def counters(self, name: str, port: int) -> Json:
-        """Of one socket; empty of a socket that is the kernel's."""
-        if self.kind is KERNEL:
-            return {}
-        told = self.agent.call(exasock.accelerated, netns=self.standing[name].netns, everything=False)
-        found = [one for one in told if one["local"][1] == port]
-        assert len(found) == 1, told
-        one: Json = found[0]
-        return one
-
-    def fast(self, name: str, port: int, work: Callable[[], None], sent: int) -> None:
-        """What ``work`` sends by that socket overtakes the kernel."""
-        before = self.counters(name, port)
-        work()
-        after = self.counters(name, port)
-        if after:
-            grown = {
-                why: times - before["tx_kernel"].get(why, 0) for why, times in after["tx_kernel"].items()
-            }
-            assert after["tx_fast"] - before["tx_fast"] == sent, grown
-
-    def slow(self, name: str, port: int, work: Callable[[], None], reason: str, way: str = "tx") -> None:
-        """What ``work`` sends (or receives) by that socket is the kernel's, all of it, for this reason."""
-        before = self.counters(name, port)
-        work()
-        after = self.counters(name, port)
-        if after:
-            fast = "tx_fast" if way == "tx" else "claimed"
-            kernel = f"{way}_kernel"
-            assert after[fast] == before[fast], after
-            assert after[kernel].get(reason, 0) > before[kernel].get(reason, 0), after
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
 def live(request: pytest.FixtureRequest, place: Place, compared: Compared) -> Iterator[Live]:
     standing = place(Topology("two ports", (subject("a", "port"), peer("port"))))
-    yield from _live(request, compared, standing)
-
-
-def _live(request: pytest.FixtureRequest, compared: Compared, standing: Placed) -> Iterator[Live]:
-    a, b = standing["a"], standing["peer"]
-    acquaint(compared, standing, a, b)
-    live = Live(compared, request.param, standing)
-    live.worker.load(guest_calls)
-    compared.soiled = True
-    live.works(*[one for one in (*opened("a", a, ONE), *opened("b", b, OTHER)) if one["op"] != "recv"])
-    live.do(*ready("a"), *ready("b"))
-    live.fast("a", ONE, live.exchange, sent=4)
-    yield live
-    live.worker.call(guest_calls.close, program="p")
-    compared.soiled = False
-
-
-def again(live: Live) -> None:
-    """Neighbours as they were, both sockets looking."""
-    acquaint(live.compared, live.standing, live.standing["a"], live.standing["peer"])
-    live.do(*ready("a"), *ready("b"))
+    yield from lively(request.param, compared, standing)
 
 
 def test_link_down_and_up(live: Live) -> None:
@@ -154,7 +39,7 @@ def test_link_down_and_up(live: Live) -> None:
     assert refused == [{"errno": "ENETUNREACH"}]
     live.change("a", "link set dev lan0 up")
     live.agent.call(namespaces.await_carrier, name="a", device="lan0", carrier=True)
-    again(live)
+    live.again()
     live.fast("a", ONE, lambda: live.exchange(first=10), sent=4)
 
 
@@ -186,7 +71,7 @@ def test_neighbour_changes(live: Live) -> None:
     wire.expect("the last one", lambda frame: frame.dport == OTHER and frame.dst == station.mac)
     sent = [frame for frame in wire.sent("card0:0")[mark:] if frame.dport == OTHER]
     assert [frame.dst for frame in sent] == [station.mac] * 4
-    again(live)
+    live.again()
     live.fast("a", ONE, lambda: live.exchange(first=10), sent=4)
 
 
@@ -215,7 +100,7 @@ def test_address_is_removed(live: Live) -> None:
     kernel = [{"errno": "EINVAL"}, {"errno": "ENETUNREACH"}, {"ok": 64}]
     assert told[0] in kernel
     live.change("a", "addr del 10.1.0.3/24 dev lan0", "addr add 10.1.0.1/24 dev lan0")
-    again(live)
+    live.again()
     live.do(*[do("recvfrom", "b", flags=["dontwait"])] * 2)
     live.exchange(first=10)
 
@@ -275,7 +160,7 @@ def test_port_moves_away_and_back(live: Live) -> None:
     finally:
         live.agent.call(namespaces.destroy, names=["third"])
     live.agent.call(namespaces.await_carrier, name="a", device="lan0", carrier=True)
-    again(live)
+    live.again()
     live.fast("a", ONE, lambda: live.exchange(first=10), sent=4)
 
 
