@@ -39,11 +39,14 @@
 #endif
 
 /* The table of UDP sockets: one for all, then one for each namespace, then not an argument */
+static inline struct udp_table *exa_udp_table(const struct net *net)
+{
 #ifdef EXASOCK_HAVE_NET_UDP_TABLE
-#define exa_udp_table(net)		((net)->ipv4.udp_table)
+	return net->ipv4.udp_table;
 #else
-#define exa_udp_table(net)		(&udp_table)
+	return &udp_table;
 #endif
+}
 
 static inline struct sock *exa_udp_lookup(struct net *net, __be32 saddr, __be16 sport,
 					  __be32 daddr, __be16 dport, int ifindex)

@@ -23,7 +23,8 @@ static bool ask_native(struct exa_entry *entry, const struct exa_receive *receiv
 }
 
 /* Something happened to the native socket. True: an error, which is the answer. */
-static bool error_pending(struct exa_entry *entry, const struct exa_receive *receive, ssize_t *got)
+static bool error_pending(struct exa_entry *entry, const struct exa_receive *receive,
+			  ssize_t *got)
 {
 	u32 native = load_acquire(&entry->ring->native);
 	int kept = errno;
