@@ -48,9 +48,11 @@ enum exa_look exa_look(struct exa_entry *entry, const struct exa_receive *receiv
 		exa_entry_drop(entry, EXA_ENABLED);
 		return EXA_LOOK_OVER;
 	}
-	if (unlikely(load_acquire(&entry->ring->native) != load(&entry->seen)) &&
-	    (exa_held(entry) ? error_pending(entry, receive, got) : ask_native(entry, receive, got)))
-		return EXA_LOOK_GOT;
+	if (unlikely(load_acquire(&entry->ring->native) != load(&entry->seen))) {
+		if (exa_held(entry) ? error_pending(entry, receive, got) :
+				      ask_native(entry, receive, got))
+			return EXA_LOOK_GOT;
+	}
 	for (;;) {
 		switch (exa_claim(entry, &number)) {
 		case EXA_CLAIM_MINE:
