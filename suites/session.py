@@ -8,7 +8,7 @@ from typing import Any
 
 from lab import api
 from lab.cardd.control import Control
-from lab.deadline import scaled
+from lab.deadline import Deadline, scaled
 from lab.guest.client import Agent, Process
 from suites.guest import (
     echo,
@@ -105,16 +105,27 @@ class Session:
         self.agent.call(namespaces.quiet)
         self.agent.call(namespaces.single_answers)
         self.agent.call(health.begin)
-        self.devices = self.find_devices()
+        self.devices = self.await_devices()
         for device in self.devices.values():
             self.agent.call(namespaces.change, name=None, device=device, up=True)
         self.baseline = self.agent.call(health.snapshot, timeout=scaled(6))
 
+    def _ends(self) -> dict[str, str]:
+        """The MAC address of each port, as its card has it."""
+        return {one["end"]: one["mac"].lower() for one in self.control.ports() if one.get("mac")}
+
     def find_devices(self) -> dict[str, str]:
         """Ports by MAC address: the card knows which is which, whatever the guest named them."""
         found = {port["mac"].lower(): port["name"] for port in self.agent.call(health.ports)}
-        ends = {one["end"]: (one["mac"] or "").lower() for one in self.control.ports() if one.get("mac")}
-        return {end: found[mac] for end, mac in sorted(ends.items()) if mac in found}
+        return {end: found[mac] for end, mac in sorted(self._ends().items()) if mac in found}
+
+    def await_devices(self) -> dict[str, str]:
+        """The same, once all of them are there: those of a namespace that is going come home when the kernel
+        ends it, which is after its name is gone."""
+        ends = self._ends().keys()
+        limit = Deadline(f"{', '.join(sorted(ends))} are in the initial namespace", scaled(3))
+        limit.wait_until(lambda: self.find_devices().keys() == ends, every=0.05)
+        return self.find_devices()
 
     def programs(self, kind: SocketKind) -> Programs:
         """Programs with this kind of sockets; their processes live on from test to test."""
