@@ -295,7 +295,9 @@ static inline struct exa_receive exa_receive_of_msg(int fd, struct msghdr *msg, 
 	};
 }
 
-#define EXA_RECEIVE_FLAGS	(MSG_DONTWAIT | MSG_TRUNC | MSG_WAITALL | MSG_CMSG_CLOEXEC)
+/* Programs give MSG_NOSIGNAL on receiving too: it means nothing there, to us as to the kernel */
+#define EXA_RECEIVE_FLAGS \
+	(MSG_DONTWAIT | MSG_TRUNC | MSG_WAITALL | MSG_CMSG_CLOEXEC | MSG_NOSIGNAL)
 
 ssize_t exa_receive_native(const struct exa_receive *receive, int flags);
 ssize_t exa_receive(struct exa_entry *entry, const struct exa_receive *receive);

@@ -69,6 +69,7 @@ FLAGS = {
     "confirm": socket.MSG_CONFIRM,
     "oob": socket.MSG_OOB,
     "waitforone": 0x10000,
+    "nosignal": socket.MSG_NOSIGNAL,
 }
 #: Full size of control messages that are taken apart; MSG_CTRUNC may leave less.
 CUT = {(0, 8): 12, (socket.SOL_SOCKET, 29): 16, (socket.SOL_SOCKET, 35): 16, (socket.SOL_SOCKET, 37): 48}

@@ -175,6 +175,20 @@ def test_flags_and_timeouts(two: Pair, compared: Compared) -> None:
     compared.both(steps)
 
 
+def test_flags_that_mean_nothing(two: Pair, compared: Compared) -> None:
+    """N10: MSG_NOSIGNAL, which programs give on receiving too, changes nothing, and is fast."""
+    _standing, one, other = two
+    steps = both_open(one, other)
+    for number, way in enumerate(("recv", "recvfrom", "recvmsg", "recv_into")):
+        steps += [
+            do("sendto", "a", data=data(number), to=[other.ip, OTHER], flags=["nosignal"]),
+            do(way, "b", flags=["nosignal"]),
+        ]
+    run = compared.both(steps)
+    run.fast(compared.cookie(one), ONE, sent=4, claimed=0)
+    run.fast(compared.cookie(other), OTHER, sent=0, claimed=4)
+
+
 def test_waiting_for_several_sockets(two: Pair, compared: Compared) -> None:
     """N10: poll, select and epoll (level, edge, one shot; one socket in two sets) tell of what has come to
     accelerated sockets as of any other."""

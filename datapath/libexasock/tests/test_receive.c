@@ -215,6 +215,11 @@ static void do_recvmsg_cloexec(int fd, struct seen *seen)
 	recvmsg_with(fd, seen, 40, sizeof(seen->control), MSG_CMSG_CLOEXEC | MSG_TRUNC);
 }
 
+static void do_recvmsg_nosignal(int fd, struct seen *seen)
+{
+	recvmsg_with(fd, seen, 40, sizeof(seen->control), MSG_NOSIGNAL);
+}
+
 static void do_recvmsg_short(int fd, struct seen *seen)
 {
 	recvmsg_with(fd, seen, 4, sizeof(seen->control), 0);
@@ -292,8 +297,8 @@ static void test_calls(void)
 		do_recv, do_recv_short, do_recv_trunc, do_recv_none, do_recv_all, do_read,
 		do_readv, do_recvfrom, do_recvfrom_short, do_recvfrom_large,
 		do_recvfrom_negative, do_recvfrom_nameless, do_recvfrom_null_length, do_recvmsg,
-		do_recvmsg_cloexec, do_recvmsg_short, do_recvmsg_trunc, do_recvmsg_bare,
-		do_recvmsg_null_control, do_recvmsg_negative, do_peek, do_errqueue,
+		do_recvmsg_cloexec, do_recvmsg_nosignal, do_recvmsg_short, do_recvmsg_trunc,
+		do_recvmsg_bare, do_recvmsg_null_control, do_recvmsg_negative, do_peek, do_errqueue,
 		do_available, do_nonblock,
 	};
 	size_t i;
