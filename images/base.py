@@ -78,7 +78,21 @@ _OF_IMAGE = {
         "path-exclude=/usr/share/zsh/*",
         "path-exclude=/usr/share/perl/*/pod/*",
         "path-exclude=/usr/lib/udev/hwdb.d/*",
+        # PostgreSQL compiles queries where it finds this, which is larger than everything else it needs.
+        "path-exclude=/usr/lib/*/libLLVM*",
+        "path-exclude=/usr/lib/llvm-*",
+        "path-exclude=/usr/lib/*/libz3*",
+        "path-exclude=/usr/lib/postgresql/*/lib/bitcode/*",
+        "path-exclude=/usr/lib/postgresql/*/lib/llvmjit*",
     ),
+}
+#: Run before the packages beyond the essential ones are configured; $1 is the tree. A data base made then
+#: would be another one in each build.
+_HOOKS = {
+    "dut": (
+        'mkdir -p "$1/etc/postgresql-common"'
+        ' && echo "create_main_cluster = false" >"$1/etc/postgresql-common/createcluster.conf"',
+    )
 }
 
 
@@ -162,6 +176,7 @@ def _mmdebstrap(lock: Lock, repository: Path, root: Path, log: Path) -> None:
         "--aptopt=Acquire::Languages none",
         "--dpkgopt=force-unsafe-io",
         *(f"--dpkgopt={option}" for option in _options(lock.header.image)),
+        *(f"--essential-hook={hook}" for hook in _HOOKS.get(lock.header.image, ())),
         lock.header.suite,
         str(root),
         f"deb [trusted=yes] copy:{repository} ./",

@@ -11,6 +11,8 @@ IDENTITIES = (
     "var/lib/dbus/machine-id",
     "var/lib/systemd/random-seed",
     "etc/resolv.conf",
+    "etc/ssl/private/ssl-cert-snakeoil.key",
+    "etc/ssl/certs/ssl-cert-snakeoil.pem",
 )
 # Folders whose content goes, and which stay.
 EMPTY = ("var/cache", "var/log", "var/tmp", "var/lib/apt")
@@ -34,6 +36,8 @@ TRACES = (
     "etc/mtab",
     "root/.ansible",
 )
+# Where what is named by a digest of what it points to may point to nothing now.
+LINKS = "etc/ssl/certs/*.[0-9]"
 # Recreated empty because programs expect them.
 FOLDERS = (
     ("var/lib/apt/lists/partial", 0o755),
@@ -55,6 +59,9 @@ def remove(path: Path) -> None:
 root = Path("/")
 for pattern in (*IDENTITIES, *TRACES):
     for found in sorted(root.glob(pattern)):
+        remove(found)
+for found in sorted(root.glob(LINKS)):
+    if not found.exists():
         remove(found)
 for name in EMPTY:
     for found in sorted((root / name).glob("*")):
