@@ -103,6 +103,12 @@ def warnings() -> list[str]:
     return all_of(commands)
 
 
+def pages() -> list[str]:
+    """mandoc over the manual pages, down to matters of style."""
+    files = [f"/src/{name}" for name in tracked("datapath/*.[1-8]")]
+    return in_builder("mandoc", "-T", "lint", "-W", "style,stop", *files)
+
+
 CHECKS = (
     Check("ruff check", lambda: [str(VENV / "ruff"), "check", "."]),
     Check("ruff format", lambda: [str(VENV / "ruff"), "format", "--check", "."]),
@@ -112,6 +118,7 @@ CHECKS = (
     Check("mypy datapath", lambda: [str(VENV / "mypy"), "--strict", *tracked("datapath/*.py")]),
     Check("shellcheck", lambda: [str(VENV / "shellcheck"), *shell_scripts()]),
     Check("ansible-lint", lambda: [str(VENV / "ansible-lint"), "--offline", "-q", "images/ansible"]),
+    Check("mandoc", pages),
     Check("checkpatch", style),
     Check("sparse", sparse),
     Check("gcc -Werror", warnings),

@@ -41,6 +41,8 @@ CONTENTS = {
         "usr/bin/exasock-stat",
         "usr/lib/exasock/libexasock_preload.so",
         "usr/share/doc/exasock/copyright",
+        "usr/share/man/man1/exasock.1.gz",
+        "usr/share/man/man8/exasock-stat.8.gz",
     },
 }
 #: $1: the package. Unpacks it and does what its dkms.conf says, for the kernel whose headers are there.

@@ -42,6 +42,14 @@ def test_tools(dut: Dut, name: str) -> None:
     assert (file.user, file.group, file.mode) == ("root", "root", 0o755)
 
 
+@pytest.mark.parametrize("name", ["man1/exasock.1", "man8/exasock-stat.8"])
+def test_pages(dut: Dut, name: str) -> None:
+    """The manual comes with the programs."""
+    file = dut.host.file(f"/usr/share/man/{name}")
+    assert (file.user, file.group, file.mode) == ("root", "root", 0o644)
+    assert file.content_string.count(".Sh NAME") == 1
+
+
 def test_wrapper_runs_a_program(dut: Dut) -> None:
     """An unmodified program has the library in front of it, its arguments and its exit code."""
     told = dut.host.run("exasock sh -c 'grep -c libexasock_preload.so /proc/$$/maps; exit 7' me")
