@@ -224,6 +224,25 @@ def test_waiting_for_several_sockets(two: Pair, compared: Compared) -> None:
     compared.both(steps)
 
 
+@pytest.mark.parametrize("way", ["poll", "select", "epoll"])
+def test_one_receive_for_each_time_it_is_told(two: Pair, compared: Compared, way: str) -> None:
+    """N9, N10: a server that waits, takes one datagram, and waits again never sees its socket empty: also
+    after one that was the kernel's (a fragmented one) all of them are claimed."""
+    _standing, one, other = two
+    count = 6
+    steps = both_open(one, other)
+    steps += [do("epoll", "b", set="level"), do("sendto", "a", data=data(0, 3000), to=[other.ip, OTHER])]
+    wait = {"op": "epoll_wait", "set": "level", "seconds": LONG}
+    if way != "epoll":
+        wait = do(way, "b", seconds=LONG)
+    steps += [wait, do("recvfrom", "b", size=4096)]
+    for number in range(1, count + 1):
+        steps += [do("sendto", "a", data=data(number), to=[other.ip, OTHER]), wait, do("recvfrom", "b")]
+    run = compared.both(steps)
+    assert run.counters(compared.cookie(one), ONE)["tx_kernel"] == {"size": 1}
+    run.fast(compared.cookie(other), OTHER, sent=0, claimed=count)
+
+
 @pytest.mark.parametrize("loop", [0, 1])
 def test_multicast_is_sent(pair: Pair, compared: Compared, loop: int) -> None:
     """N2, N9, N10: IP_MULTICAST_IF and the route choose the device, IP_MULTICAST_TTL is in the frame. It is

@@ -74,6 +74,30 @@ static void test_held_is_readable(void)
 	}
 }
 
+/* What is taken one by one, each when it is told of: never until there is nothing */
+static void test_held_is_readable_after_native(void)
+{
+	enum way way;
+
+	for (way = 0; way < WAYS; way++) {
+		struct pair two = looked();
+		static const int times[] = { 0, 50, -1 };
+		size_t i;
+
+		for (i = 0; i < COUNT(times); i++) {
+			queue(&two, "first");
+			CHECK(wait_readable(way, two.in, times[i]) == 1);
+			expect(two.in, 0, "first");
+			hold(&two, "x");
+			CHECK(wait_readable(way, two.in, times[i]) == 1);
+			CHECK(fake_held(two.in) == 1);
+			expect(two.in, 0, "x");
+		}
+		close(two.in);
+		close(two.out);
+	}
+}
+
 static void test_native_is_readable(void)
 {
 	enum way way;
@@ -430,6 +454,7 @@ int main(void)
 {
 	static const struct test tests[] = {
 		{ test_held_is_readable, "a held datagram makes its socket readable" },
+		{ test_held_is_readable_after_native, "also after one that was the kernel's" },
 		{ test_native_is_readable, "so does one in the socket's own queue" },
 		{ test_timeouts, "timeouts are kept, asleep, with nothing held" },
 		{ test_others_are_flushed, "sockets behind another epoll are readable too" },
