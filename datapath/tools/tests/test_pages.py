@@ -59,9 +59,13 @@ def test_every_reason() -> None:
     """Each reason that exasock-stat can name has its item, and there are no others."""
     text = page("exasock-stat")
     section = text[text.index(".Sh REASONS") : text.index(".Sh FILES")]
-    known = re.findall(r'\[EXASOCK_R_\w+\] = "(\w+)"', (TOOLS / "reasons.h").read_text(encoding="utf-8"))
-    assert known[0] == "none" and "Cm none" in section
-    assert sorted(re.findall(r"^\.It Cm (\w+)$", section, re.MULTILINE)) == sorted(known[1:])
+    of_datagrams, of_sockets = section.split("Why a socket was not accelerated")
+    source = (TOOLS / "reasons.h").read_text(encoding="utf-8")
+    known = re.findall(r'\[EXASOCK_R_\w+\] = "(\w+)"', source)
+    assert known[0] == "none" and "Cm none" in of_datagrams
+    assert sorted(re.findall(r"^\.It Cm (\w+)$", of_datagrams, re.MULTILINE)) == sorted(known[1:])
+    refusals = re.findall(r'\[EXASOCK_N_\w+\] = "(\w+)"', source)
+    assert re.findall(r"^\.It Cm (\w+)$", of_sockets, re.MULTILINE) == refusals
 
 
 def test_every_variable() -> None:
