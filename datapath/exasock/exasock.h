@@ -146,7 +146,8 @@ struct exa_sock {
 	bool over;			/* nothing is held any more */
 	u32 head;			/* number that comes next */
 	u32 oldest;			/* first one that may still be held */
-	unsigned long grace;		/* of RCU, when it was attached */
+	bool found;			/* whoever looks for it finds it */
+	unsigned long grace;		/* of RCU, from then on */
 	bool settled;			/* that is over */
 	struct exa_held *held;		/* by slot */
 	struct hrtimer timer;

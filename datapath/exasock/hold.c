@@ -290,7 +290,7 @@ static enum exasock_reason hold(struct exa_sock *es, const struct exa_iface *ifa
 		return EXASOCK_R_DEVICE;
 	/* what the driver had in hand before it was attached may still be on its way */
 	if (!es->settled) {
-		if (!poll_state_synchronize_rcu(es->grace))
+		if (!es->found || !poll_state_synchronize_rcu(es->grace))
 			return EXASOCK_R_IDLE;
 		es->settled = true;
 	}

@@ -222,7 +222,6 @@ static int sock_attach(struct exa_context *context, struct exa_ns *ns, struct so
 	spin_lock_init(&es->lock);
 	exa_hold_start(es);
 	INIT_RCU_WORK(&es->free, sock_free_work);
-	es->grace = start_poll_synchronize_rcu();
 	es->context = context;
 	es->ring->netns = ns->cookie;
 	err = xa_alloc(&context->socks, &es->handle, NULL, xa_limit_31b, GFP_KERNEL_ACCOUNT);
@@ -233,6 +232,11 @@ static int sock_attach(struct exa_context *context, struct exa_ns *ns, struct so
 	err = sock_hook(sk, es);
 	if (err)
 		goto erase;
+	/* only now: who did not find the socket before may still be at it when this is over */
+	spin_lock_bh(&es->lock);
+	es->grace = start_poll_synchronize_rcu();
+	es->found = true;
+	spin_unlock_bh(&es->lock);
 	refcount_inc(&ns->refs);
 	xa_store(&context->socks, es->handle, es, GFP_KERNEL_ACCOUNT);
 	list_add(&es->list, &exa_all);
