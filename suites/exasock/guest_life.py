@@ -16,6 +16,8 @@ import sys
 import threading
 
 SECONDS = 20
+#: Where a socket is handed over; in the file system, which namespaces of the network share.
+LENT = "/run/exalab-lent"
 
 
 def say(text: str) -> None:
@@ -107,6 +109,39 @@ def taker(fd: int, count: int) -> None:
         channel.send(b"x")
 
 
+def lend(sock: socket.socket, count: int) -> None:
+    """Give the socket away to whoever waits at LENT, and have none any more."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        channel.connect(LENT)
+        socket.send_fds(channel, [b"x"], [sock.fileno()])
+        channel.recv(1)
+        sock.close()
+        channel.send(b"x")
+        say("lent")
+        sys.stdin.readline()
+
+
+def borrow(count: int) -> None:
+    """Take a socket at LENT, and answer ``count`` datagrams by it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(LENT)
+        listener.listen()
+        say("ready")
+        channel, _nobody = listener.accept()
+    with channel:
+        _message, fds, _flags, _address = socket.recv_fds(channel, 1, 1)
+        channel.send(b"x")
+        channel.recv(1)
+    os.unlink(LENT)  # noqa: PTH108
+    with socket.socket(fileno=fds[0]) as sock:
+        say("borrowed")
+        for _ in range(count):
+            data, sender = sock.recvfrom(2048)
+            sock.sendto(data, sender)
+        say("answered")
+        sys.stdin.readline()
+
+
 def closed(sock: socket.socket, count: int) -> None:
     """Closed by one thread while another waits in a call: what the call does is the kernel's business."""
     fd = sock.fileno()
@@ -140,6 +175,9 @@ def main() -> None:
     mode, address, port, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     if mode in ("native", "again", "taker"):
         globals()[mode](int(address), count)
+        return
+    if mode == "borrow":
+        borrow(count)
         return
     sock = listen(address, port)
     # Every processor has seen it: it is accelerated from here on (membarrier: synchronize_rcu).

@@ -8,18 +8,19 @@ card0:1 -+- b1  vlan 5   10.1.0.2
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import pytest
 
 from lab.deadline import scaled
-from suites.exasock import guest_calls
+from suites.exasock import guest_calls, guest_life
 from suites.exasock.compare import SPINNING, Compared
 from suites.exasock.conftest import acquaint
 from suites.exasock.steps import LONG, Steps, data, do, echo, opened, ready
 from suites.guest import exasock, namespaces
 from suites.place import Placed
-from suites.session import Session
+from suites.session import KERNEL, Session, SocketKind
 from suites.topology import INITIAL, Device, Namespace, Topology
 
 Place = Callable[[Topology], Placed]
@@ -103,6 +104,59 @@ def test_a_namespace_sees_its_own_sockets_only(pairs: Placed, compared: Compared
     assert str(ONE) in shown and str(OTHER) not in shown
     worker.call(guest_calls.close, program="p")
     compared.soiled = False
+
+
+#: Looks about as long as an answer takes, so that who is to answer has the processor in between.
+BRIEFLY = SocketKind("exasock-briefly", (*SPINNING.prefix[:1], "--spin=2000"))
+
+
+@pytest.mark.parametrize("taker", [KERNEL, BRIEFLY], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("owner", [KERNEL, BRIEFLY], ids=lambda kind: kind.name)
+def test_a_socket_received_by_a_message_stays_where_it_was_made(
+    pairs: Placed, compared: Compared, session: Session, owner: SocketKind, taker: SocketKind
+) -> None:
+    """N1, N5: a socket passed by SCM_RIGHTS to a process of another namespace, where the same addresses and
+    ports are in use, speaks in its own: past the kernel if its receiver is accelerated, whatever its giver
+    was, and by the kernel if not."""
+    script, count = "/run/exalab-life.py", 60
+    session.agent.write_file(script, inspect.getsource(guest_life))
+    python = ["python3", "-u", script]
+    taking = session.agent.spawn(
+        [*taker.prefix, *python, "borrow", "-", "0", str(count)], netns="a2", stdin=True
+    )
+    giving = None
+    session.agent.load(guest_calls)
+    try:
+        taking.expect("^ready$", timeout=scaled(3))
+        lending = [*owner.prefix, *python, "lend", pairs["a1"].ip, str(ONE), "0"]
+        giving = session.agent.spawn(lending, netns="a1", stdin=True)
+        giving.expect("^lent$", timeout=scaled(3))
+        taking.expect("^borrowed$", timeout=scaled(3))
+        steps = [*opened("b", pairs["b1"], OTHER), *opened("other", pairs["b2"], OTHER)]
+        steps = [one for one in steps if one["op"] in ("open", "bind")]
+        for number in range(count):
+            steps += [do("sendto", "b", data=data(number), to=["10.1.0.1", ONE]), do("recvfrom", "b")]
+        steps += [do("recv", "other", flags=["dontwait"])]
+        run = compared.run(KERNEL, steps)
+        answers = [one["ok"] for one in run.results if isinstance(one.get("ok"), list)]
+        assert [one[0]["seed"] for one in answers] == list(range(count))
+        assert {tuple(one[1]) for one in answers} == {("10.1.0.1", ONE)}
+        assert run.results[-1] == {"errno": "EAGAIN"}
+        taking.expect("^answered$", timeout=scaled(3))
+        assert {frame.tags for frame in run.frames["card0:0"]} == {(5,)}
+        assert session.agent.call(exasock.accelerated, netns="a2", everything=False) == []
+        told = session.agent.call(exasock.accelerated, netns="a1", everything=False)
+        if taker is KERNEL:
+            assert told == []
+        else:
+            (one,) = told
+            assert (one["netns"], one["pid"]) == (compared.cookie(pairs["a1"]), taking.pid)
+            assert one["tx_fast"] == count, one
+            assert one["claimed"] > 0, one
+    finally:
+        for process in (taking, giving):
+            if process is not None:
+                process.stop()
 
 
 #: Asks /dev/exasock for everything, and says what it was told.
