@@ -89,6 +89,11 @@ def cookie(netns: str | None = None) -> int:
         return int(struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, 71, 8))[0])
 
 
+def cookies(names: list[str]) -> dict[str, int]:
+    """The cookies of many namespaces."""
+    return {name: cookie(name) for name in names}
+
+
 def accelerated(netns: str | None = None, everything: bool = True) -> list[Json]:
     """Every attachment: of all namespaces, or of ``netns`` alone as one sees it who is there.
 
