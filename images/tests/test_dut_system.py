@@ -42,6 +42,34 @@ def test_unit_runs(dut: Dut, name: str) -> None:
     assert dut.host.service(name).is_running
 
 
+@pytest.mark.parametrize("name", ["nginx", "postgresql", "redis-server"])
+def test_unit_waits_for_somebody(dut: Dut, name: str) -> None:
+    """Programs that tests run are there, and none is started at boot."""
+    service = dut.host.service(name)
+    assert service.exists and not service.is_running and not service.is_enabled
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sockperf --version",
+        "dnsmasq --version",
+        "dig -v",
+        "nginx -v",
+        "curl --version",
+        "redis-server --version",
+        "redis-cli --version",
+        "psql --version",
+        "/usr/lib/postgresql/17/bin/postgres --version",
+        "/usr/lib/postgresql/17/bin/initdb --version",
+        "/usr/lib/postgresql/17/bin/pgbench --version",
+    ],
+)
+def test_program_of_tests(dut: Dut, command: str) -> None:
+    """It runs: nothing that it needs was left out of the image."""
+    assert dut.host.run(command).rc == 0
+
+
 def test_no_timers(dut: Dut) -> None:
     """Nothing wakes up in the middle of a test."""
     assert dut.host.check_output("systemctl list-timers --no-legend --plain") == ""
