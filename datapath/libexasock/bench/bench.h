@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the measuring programs share. They run in the lab's guest, behind `exasock`: a
+ * socket is accelerated when its calls are those of the C library, and the kernel's own
+ * when they are raw system calls, which the preload library does not see. So one process
+ * measures both by turns, and whatever disturbs one disturbs the other.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include <err.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static inline uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* sockets.c: UDP sockets of any namespace; "-" is the initial one. They exit when refused. */
+void visit(const char *netns);
+struct sockaddr_in address_of(const char *address, const char *port);
+int bound_socket(const char *netns, const char *address, const char *port);
+int connected_socket(const char *netns, const char *address, const char *port);
+void make_accelerated(int fd);
+void send_one(int fd, bool accelerated, const void *payload, size_t length);
+ssize_t take_one(int fd, bool accelerated, void *buffer, size_t room);
+
+/* counters.c: of this process's accelerated sockets */
+struct counters {
+	unsigned int sockets;
+	uint64_t sent;		/* past the stack */
+	uint64_t claimed;	/* from the ring */
+};
+
+struct counters counters_of_own(void);
+
+/* doorbell.c: the card's own, by the vendor's interface */
+struct doorbell {
+	volatile uint32_t *command;
+	uint32_t value;
+};
+
+struct doorbell doorbell_of(const char *netns, unsigned int port, unsigned int frame);
+
+static inline void ring(const struct doorbell *doorbell)
+{
+	*doorbell->command = doorbell->value;
+}
+
+#endif /* BENCH_H */

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* /dev/exasock in plain memory; see plain_device.h */
+
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "../libexasock.h"
+#include "plain_device.h"
+
+#define SLOTS		64U
+#define HEADERS		42U
+#define ATTACHMENTS	1024U
+
+EXPORT unsigned long plain_sends;
+
+static struct {
+	struct exasock_control *control;
+	struct exasock_ring *ring;
+} attachments[ATTACHMENTS];
+static u32 attached;
+
+int exa_device_open(void)
+{
+	return memfd_create("exasock", MFD_CLOEXEC);
+}
+
+void *exa_device_map(void *at, size_t length, int protection, int fd, u64 offset)
+{
+	u32 handle = (u32)(offset / EXASOCK_MAP_STRIDE);
+
+	(void)protection;
+	(void)fd;
+	at = mmap(at, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		  0);
+	if (at == MAP_FAILED)
+		return at;
+	if (offset == EXASOCK_MAP_CONTROL_AT(handle)) {
+		attachments[handle].control = at;
+		attachments[handle].control->tail = 1;
+	} else {
+		attachments[handle].ring = at;
+		attachments[handle].ring->abi = EXASOCK_ABI_VERSION;
+		attachments[handle].ring->slots = SLOTS;
+		attachments[handle].ring->handle = handle;
+		attachments[handle].ring->head = 1;
+	}
+	return at;
+}
+
+int exa_device_ioctl(int fd, unsigned long request, void *argument)
+{
+	struct exasock_send *send = argument;
+
+	(void)fd;
+	switch (request) {
+	case EXASOCK_IOC_SEND:
+		plain_sends++;
+		return (int)((struct iovec *)(uintptr_t)send->iov)->iov_len;
+	case EXASOCK_IOC_INFO:
+		*(struct exasock_info *)argument = (struct exasock_info){
+			.abi = EXASOCK_ABI_VERSION, .slots = SLOTS, .netns = 1,
+		};
+		return 0;
+	case EXASOCK_IOC_ATTACH:
+		if (attached + 1 == ATTACHMENTS) {
+			errno = EMFILE;
+			return -1;
+		}
+		((struct exasock_attach *)argument)->handle = ++attached;
+		((struct exasock_attach *)argument)->netns = attached;
+		return 0;
+	}
+	return 0;
+}
+
+EXPORT void plain_arrive(unsigned int handle, size_t length)
+{
+	struct exasock_ring *ring = attachments[handle].ring;
+	struct exasock_slot *slots = (void *)ring + EXASOCK_RING_HEADER;
+	u32 number = ring->head;
+	struct exasock_slot *slot = &slots[number % SLOTS];
+
+	memset(slot, 0, offsetof(struct exasock_slot, data));
+	slot->number = number;
+	slot->offset = HEADERS;
+	slot->length = (__u16)length;
+	store_release(&attachments[handle].control->claim[number % SLOTS],
+		      EXASOCK_CLAIM(number, EXASOCK_STATE_HELD));
+	store_release(&ring->head, (number + 1) & EXASOCK_NUMBER_MASK);
+}
