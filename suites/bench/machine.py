@@ -68,3 +68,21 @@ class Meter:
         percent = {name: 100 * (now[name] - self._before[name]) / passed for name in now}
         cardd = percent.pop("cardd", 0.0)
         return Share(sum(percent.values()), cardd)
+
+
+class GuestClock:
+    """Processor time of the guest's own processors, ns: what others run on the host does not count in it.
+
+    Neither does waiting for a card: of a doorbell it has what the guest's thread does itself.
+    """
+
+    def __init__(self, lab: api.Lab) -> None:
+        self._files: list[Path] = []
+        for pid in lab.state.pids():
+            for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+                for task in Path(f"/proc/{process.pid}/task").iterdir():
+                    if (task / "comm").read_text().strip().endswith(("/TCG", "/KVM")):
+                        self._files.append(task / "schedstat")
+
+    def now(self) -> int:
+        return sum(int(file.read_text().split()[0]) for file in self._files)

@@ -1,50 +1,62 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a send costs: several ways by turns, one batch after the other.
+ * Sends for somebody who measures them: so many of one kind, when he says so.
  *
- *	send_cost LENGTH BATCHES BATCH WAY...
+ *	send_cost LENGTH WAY...
  *	WAY	kernel,NETNS,ADDRESS,PORT	a connected socket, raw system calls
  *		exasock,NETNS,ADDRESS,PORT	one that the preload library serves
  *		doorbell,NETNS,PORT,FRAME	the first card's, for a frame of that size
  *
- * Prints a line for each way: ns for each send, of every batch.
+ * A line on standard input is a command, and answered with the ns that it took:
+ *	send WAY COUNT		WAY: by its place above, from 0
+ *	hold PREFIX COUNT	have an accelerated socket in each of the namespaces PREFIX1
+ *				to PREFIXCOUNT, and in no others
+ * At its end it is an error if sends that should have overtaken the kernel did not.
  */
+
+#include <sys/resource.h>
 
 #include "bench.h"
 
 #define WAYS_MOST	16
+#define HELD_MOST	1024
 
 struct way {
 	const char *kind;
 	int fd;
 	struct doorbell doorbell;
-	uint64_t *ns;
+	uint64_t sent;
 };
 
 static char payload[65536];
+static struct way ways[WAYS_MOST];
+static unsigned int way_count;
+static int held[HELD_MOST];
+static unsigned int held_count;
 
-static struct way way_of(char *text, size_t batches)
+static struct way way_of(char *text)
 {
-	const char *kind = strtok(text, ","), *where = strtok(NULL, ",");
+	const char *kind = strtok(text, ","), *netns = strtok(NULL, ",");
 	const char *to = strtok(NULL, ","), *last = strtok(NULL, ",");
-	struct way way = { .kind = kind, .fd = -1, .ns = calloc(batches, sizeof(uint64_t)) };
+	struct way way = { .kind = kind, .fd = -1 };
 
-	if (!last || !way.ns)
+	if (!last)
 		errx(1, "a way has four parts");
 	if (!strcmp(kind, "doorbell"))
-		way.doorbell = doorbell_of(where, (unsigned int)atoi(to),
+		way.doorbell = doorbell_of(netns, (unsigned int)atoi(to),
 					   (unsigned int)atoi(last));
 	else
-		way.fd = connected_socket(where, to, last);
+		way.fd = connected_socket(netns, to, last);
 	if (!strcmp(kind, "exasock"))
 		make_accelerated(way.fd);
 	return way;
 }
 
-static void batch(const struct way *way, size_t length, unsigned int count)
+static void send_many(struct way *way, size_t length, unsigned int count)
 {
 	bool accelerated = !strcmp(way->kind, "exasock");
 
+	way->sent += count;
 	while (count--) {
 		if (way->fd < 0)
 			ring(&way->doorbell);
@@ -53,16 +65,44 @@ static void batch(const struct way *way, size_t length, unsigned int count)
 	}
 }
 
+static void hold(const char *prefix, unsigned int count)
+{
+	char netns[64];
+
+	if (count > HELD_MOST)
+		errx(1, "at most %d namespaces", HELD_MOST);
+	while (held_count > count)
+		close(held[--held_count]);
+	while (held_count < count) {
+		snprintf(netns, sizeof(netns), "%s%u", prefix, held_count + 1);
+		held[held_count] = bound_socket(netns, "0.0.0.0", "7");
+		make_accelerated(held[held_count++]);
+	}
+}
+
+static void obey(const char *line, size_t length)
+{
+	unsigned int way, count;
+	char prefix[32];
+
+	if (sscanf(line, "send %u %u", &way, &count) == 2 && way < way_count)
+		send_many(&ways[way], length, count);
+	else if (sscanf(line, "hold %31s %u", prefix, &count) == 2)
+		hold(prefix, count);
+	else
+		errx(1, "no command: %s", line);
+}
+
 /* Nothing is said of sends that were not what they were called */
-static void check_fast(const struct way *ways, size_t count, uint64_t sends)
+static void check_fast(void)
 {
 	struct counters counters = counters_of_own();
 	uint64_t wanted = 0;
-	size_t i;
+	unsigned int i;
 
-	for (i = 0; i < count; i++)
+	for (i = 0; i < way_count; i++)
 		if (!strcmp(ways[i].kind, "exasock"))
-			wanted += sends;
+			wanted += ways[i].sent;
 	if (counters.sent < wanted - wanted / 100)
 		errx(1, "%llu of %llu went past the kernel", (unsigned long long)counters.sent,
 		     (unsigned long long)wanted);
@@ -70,31 +110,23 @@ static void check_fast(const struct way *ways, size_t count, uint64_t sends)
 
 int main(int argc, char **argv)
 {
-	size_t length, batches, i, j, count = (size_t)argc - 4;
-	struct way ways[WAYS_MOST];
-	unsigned int each;
+	struct rlimit files = { 4096, 4096 };
+	size_t length;
+	char line[256];
 
-	if (argc < 5 || count > WAYS_MOST)
-		errx(1, "usage: LENGTH BATCHES BATCH WAY...");
+	if (argc < 3 || argc - 2 > WAYS_MOST)
+		errx(1, "usage: LENGTH WAY...");
+	setrlimit(RLIMIT_NOFILE, &files);
 	length = (size_t)atol(argv[1]);
-	batches = (size_t)atol(argv[2]);
-	each = (unsigned int)atol(argv[3]);
-	for (j = 0; j < count; j++) {
-		ways[j] = way_of(argv[4 + j], batches);
-		batch(&ways[j], length, each);	/* routes, caches, translations */
-	}
-	for (i = 0; i < batches; i++) {
-		for (j = 0; j < count; j++) {
-			uint64_t began = now_ns();
+	for (; (int)way_count < argc - 2; way_count++)
+		ways[way_count] = way_of(argv[2 + way_count]);
+	while (fgets(line, sizeof(line), stdin)) {
+		uint64_t began = now_ns();
 
-			batch(&ways[j], length, each);
-			ways[j].ns[i] = (now_ns() - began) / each;
-		}
+		obey(line, length);
+		printf("took %llu\n", (unsigned long long)(now_ns() - began));
+		fflush(stdout);
 	}
-	check_fast(ways, count, (batches + 1) * each);
-	for (j = 0; j < count; j++)
-		for (i = 0; i < batches; i++)
-			printf("%llu%c", (unsigned long long)ways[j].ns[i],
-			       i + 1 < batches ? ' ' : '\n');
+	check_fast();
 	return 0;
 }
