@@ -24,7 +24,7 @@ help: ## this list
 ifneq ($(shell id -u),0)
 
 # One pattern for all: say so, and do it again as root with the same variables.
-KEPT := $(foreach name,LAB PROFILE LOCKED $(filter EXALAB_%,$(.VARIABLES)),$(if $($(name)),$(name)='$($(name))'))
+KEPT := $(foreach name,LAB PROFILE LOCKED ONLY $(filter EXALAB_%,$(.VARIABLES)),$(if $($(name)),$(name)='$($(name))'))
 $(AS_ROOT):
 	@command -v sudo >/dev/null || { echo "error: make $@ needs root, and there is no sudo: run it as root" >&2; exit 1; }
 	@echo "make $@ needs root: running it with sudo" >&2
@@ -77,8 +77,9 @@ fuzz: lab-up ## for FUZZ=600 seconds: /dev/exasock, hostile; then random program
 	@$(PYTEST) $(JUNIT)/fuzz.xml suites/exasock/test_fuzz.py --fuzz-seconds $(FUZZ) --first-seed $(SEED)
 	@$(PYTEST) $(JUNIT)/random.xml suites/exasock/test_random.py --seeds $(shell expr $(FUZZ) / 4) --first-seed $(SEED)
 
-bench: bootstrap ## measure: a table, and out/bench.json
-	@$(PYTHON) -m suites.bench
+bench: ## measure: a table, and out/bench.json; ONLY="send receive" only some (python -m suites.bench --help)
+	@lab/bootstrap.sh bench
+	@$(PYTHON) -m suites.bench $(if $(ONLY),--only $(ONLY))
 
 lint: images ## every linter
 	@$(PYTHON) -m lab.lint

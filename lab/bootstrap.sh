@@ -3,6 +3,7 @@
 # exactly what requirements.lock names. Does nothing, quickly, when both are there.
 #
 #   lab/bootstrap.sh          make ready
+#   lab/bootstrap.sh bench    and for measuring, which needs more
 #   lab/bootstrap.sh lock     resolve requirements.in anew into requirements.lock
 #
 # Interrupted at any moment it can be run again: the stamp that says "done" is written last.
@@ -26,6 +27,10 @@ NEEDED=(
 	git:git
 	make:make
 	util-linux:setpriv
+)
+# What `make bench` needs besides
+MEASURING=(
+	valgrind:valgrind
 )
 PYTHON=/usr/bin/python3
 STAMP=.venv/.exalab-stamp
@@ -68,14 +73,14 @@ step() { # title, command…
 	say "✓ $title  $((SECONDS - started)) s"
 }
 
-system_packages() {
+system_packages() { # entries as in NEEDED
 	local id='' version='' entry missing=()
 	# shellcheck source=/dev/null
 	id=$(. /etc/os-release && echo "${ID-}")
 	# shellcheck source=/dev/null
 	version=$(. /etc/os-release && echo "${VERSION_ID-}")
 	if [ "$id" = debian ] && { [ -z "$version" ] || [ "${version%%.*}" -ge 12 ]; }; then
-		for entry in "${NEEDED[@]}"; do
+		for entry in "$@"; do
 			if ! dpkg-query --show --showformat='${db:Status-Status}' "${entry%%:*}" 2>/dev/null |
 				grep -qx installed; then
 				missing+=("$entry")
@@ -93,12 +98,12 @@ system_packages() {
 			apt-get --quiet --yes --no-install-recommends install $(names "${missing[@]}")
 		return 0
 	fi
-	for entry in "${NEEDED[@]}"; do
+	for entry in "$@"; do
 		command -v "${entry#*:}" >/dev/null || [ -e "${entry#*:}" ] || missing+=("$entry")
 	done
 	[ ${#missing[@]} -eq 0 ] ||
 		die "this is not Debian 12 or newer, and these are missing (names of Debian's packages): $(names "${missing[@]}")" \
-			"install what they are called here and run it again, or use Debian 12 or 13; all that is needed: $(names "${NEEDED[@]}")"
+			"install what they are called here and run it again, or use Debian 12 or 13; all that is needed: $(names "$@")"
 }
 
 python_environment() {
@@ -124,15 +129,20 @@ exec 9>out/bootstrap.lock
 flock 9
 if ! ready; then
 	: >"$LOG"
-	system_packages
+	system_packages "${NEEDED[@]}"
 	python_environment
 fi
 case "${1-}" in
 '') ;;
+bench)
+	for entry in "${MEASURING[@]}"; do
+		command -v "${entry#*:}" >/dev/null || system_packages "${MEASURING[@]}"
+	done
+	;;
 lock)
 	: >"$LOG"
 	step "resolving requirements.in" resolve
 	ready || python_environment
 	;;
-*) die "unknown argument $1" "lab/bootstrap.sh, or lab/bootstrap.sh lock" ;;
+*) die "unknown argument $1" "lab/bootstrap.sh, lab/bootstrap.sh bench, or lab/bootstrap.sh lock" ;;
 esac

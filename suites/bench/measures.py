@@ -1,4 +1,4 @@
-"""The figures of the lab: bringing it up, many namespaces, small frames, a stream.
+"""The figures of the lab: bringing it up, many namespaces, small frames, a stream; and all the others by name.
 
 Each function returns {name: number}; remarks (what limits a figure) go to ``remarks`` under the same name.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from lab import api, placement
 from lab.console import step
 from lab.deadline import scaled
+from suites.bench import attachments, changes, hot_path, programs, udp
 from suites.bench.machine import Meter
 from suites.exasock.compare import SPINNING
 from suites.guest import latency, pump
@@ -35,8 +36,18 @@ WAYS = {
     "lab_fps_64_gso_gro": (True, True, "UDP_SEGMENT to UDP_GRO"),
 }
 SECONDS = 4.0
-
-
+#: What accelerated sockets cost, by the name it is asked for with.
+ACCELERATED: dict[str, Callable[[Session], tuple[Figures, dict[str, str]]]] = {
+    "send": udp.send_costs,
+    "receive": udp.receive_costs,
+    "among": udp.namespace_costs,
+    "changes": changes.reactions,
+    "memory": attachments.memory,
+    "ends": attachments.ends,
+}
+#: What needs no lab: modules with a function ``figures``.
+OTHERS = {"card": "lab.card.bench", "images": "images.bench"}
+LIBRARY = "library"
 def two_ports(mtu: int | None = None) -> Topology:
     """A namespace on each port of the card."""
     return Topology(
@@ -56,21 +67,34 @@ class Bench:
     figures: Figures = field(default_factory=dict)
     remarks: dict[str, str] = field(default_factory=dict)
 
-    def run(self) -> None:
-        """Every measure of the lab, in order. The lab is up afterwards, freshly booted."""
-        session = self.warm_up()
+    def run(self, only: Collection[str] = ()) -> None:
+        """The measures of the lab, in order: all, in a freshly booted one, or those named, in one that is up."""
+        session = Session(api.up(self.name)) if only else self.warm_up()
         with session.lab:
-            for measure in (
-                self.namespaces,
-                self.small_frames,
-                self.stream,
-                self.apart,
-                self.round_trip,
-                self.accelerated,
-            ):
-                with step(measure.__doc__.splitlines()[0] if measure.__doc__ else measure.__name__):
-                    measure(session)
+            for name, measure in self.measures().items():
+                if not only or name in only:
+                    with step((measure.__doc__ or name).splitlines()[0]):
+                        measure(session)
+            if not only or not ACCELERATED.keys().isdisjoint(only):
+                programs.install(session)
+            for name, costs in ACCELERATED.items():
+                if not only or name in only:
+                    with step((costs.__doc__ or name).splitlines()[0]):
+                        figures, remarks = costs(session)
+                    self.figures |= figures
+                    self.remarks |= remarks
             session.close()
+
+    def measures(self) -> dict[str, Callable[[Session], None]]:
+        """Those of the lab itself, by name."""
+        return {
+            "namespaces": self.namespaces,
+            "frames": self.small_frames,
+            "stream": self.stream,
+            "spread": self.apart,
+            "ping": self.round_trip,
+            "trip": self.accelerated,
+        }
 
     def _outside(self, session: Session) -> Outside:
         paths = session.lab.paths
@@ -237,13 +261,15 @@ class Bench:
             standing.destroy()
 
 
-def others() -> tuple[Figures, dict[str, str]]:
-    """The figures of the other parts: the card model alone, and the images; what is not there is said."""
+def others(only: Collection[str] = ()) -> tuple[Figures, dict[str, str]]:
+    """The figures of what needs no lab: card model, images, preload library; what is not there is said."""
     import importlib
 
     figures: Figures = {}
     remarks: dict[str, str] = {}
-    for module in ("lab.card.bench", "images.bench"):
+    for name, module in OTHERS.items():
+        if only and name not in only:
+            continue
         try:
             part: Callable[[], Figures] = importlib.import_module(module).figures
         except (ImportError, AttributeError) as error:
@@ -251,4 +277,9 @@ def others() -> tuple[Figures, dict[str, str]]:
             continue
         with step(f"figures of {module}"):
             figures |= part()
+    if not only or LIBRARY in only:
+        with step("the library's own instructions and cache lines, counted natively"):
+            counts, told = hot_path.figures()
+        figures |= counts
+        remarks |= told
     return figures, remarks

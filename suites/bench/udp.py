@@ -96,7 +96,7 @@ def sends(
 
 
 def send_costs(session: Session) -> tuple[Figures, Remarks]:
-    """Sends of 64 and 1400 bytes, accelerated over kernel sockets, and the doorbell."""
+    """Sends of 64 and 1400 bytes, accelerated over kernel sockets, and the doorbell"""
     figures: Figures = {}
     remarks: Remarks = {}
     port = Device("port", "eth0", "card0:0", addresses=("10.0.0.1/24",))
