@@ -74,18 +74,32 @@ int exa_device_ioctl(int fd, unsigned long request, void *argument)
 	return 0;
 }
 
+/* What begins at @number, or that nothing does */
+static void mark(struct exasock_control *control, u32 number, u32 slots, u32 state)
+{
+	for (; slots--; number++)
+		store_release(&control->claim[number % SLOTS], EXASOCK_CLAIM(number, state));
+}
+
 EXPORT void plain_arrive(unsigned int handle, size_t length)
 {
+	struct exasock_control *control = attachments[handle].control;
 	struct exasock_ring *ring = attachments[handle].ring;
-	struct exasock_slot *slots = (void *)ring + EXASOCK_RING_HEADER;
-	u32 number = ring->head;
-	struct exasock_slot *slot = &slots[number % SLOTS];
+	u32 span = EXASOCK_SPAN(HEADERS + (u32)length), number = ring->head;
+	u32 left = SLOTS - number % SLOTS;
+	struct exasock_slot *slot;
 
-	memset(slot, 0, offsetof(struct exasock_slot, data));
+	if (span > left) {
+		mark(control, number, left, EXASOCK_STATE_FREE);
+		number += left;
+	}
+	slot = (void *)ring + EXASOCK_RING_HEADER + number % SLOTS * EXASOCK_SLOT_SIZE;
+	memset(slot, 0, sizeof(*slot));
 	slot->number = number;
 	slot->offset = HEADERS;
 	slot->length = (__u16)length;
-	store_release(&attachments[handle].control->claim[number % SLOTS],
-		      EXASOCK_CLAIM(number, EXASOCK_STATE_HELD));
-	store_release(&ring->head, (number + 1) & EXASOCK_NUMBER_MASK);
+	slot->frame = HEADERS + (u32)length;
+	mark(control, number + 1, span - 1, EXASOCK_STATE_FREE);
+	mark(control, number, 1, EXASOCK_STATE_HELD);
+	store_release(&ring->head, number + span);
 }
