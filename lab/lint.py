@@ -100,6 +100,7 @@ def warnings() -> list[str]:
     for part in PROGRAMS:
         folder = f"/work/datapath/{part}"
         commands.append(f"make -C {folder} clean && make -C {folder} CC='gcc -Wall -Wextra -Werror'")
+    commands.append("make -C /work/datapath/libexasock bench CC='gcc -Wall -Wextra -Werror'")
     return all_of(commands)
 
 

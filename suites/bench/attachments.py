@@ -1,4 +1,4 @@
-"""What an accelerated socket costs its namespace beside datagrams: memory, attaching, and the namespace's end."""
+"""What an accelerated socket costs its namespace beside datagrams: memory, attaching, the namespace's end."""
 
 from __future__ import annotations
 
@@ -68,7 +68,10 @@ def ends(session: Session) -> tuple[Figures, Remarks]:
         took[used].append(done["seconds"] / ENDING * 1000)
         standing.destroy()
     session.end_programs(EXASOCK)
-    figures = {"ns_del_used_ms": statistics.median(took[True]), "ns_del_unused_ms": statistics.median(took[False])}
+    figures = {
+        "ns_del_used_ms": statistics.median(took[True]),
+        "ns_del_unused_ms": statistics.median(took[False]),
+    }
     figures["ns_del_used_over_unused"] = figures["ns_del_used_ms"] / figures["ns_del_unused_ms"]
     each = "each of {} at once, until the kernel has freed them; {:.1f} to {:.1f}"
     remarks = {

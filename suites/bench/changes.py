@@ -112,6 +112,8 @@ def reactions(session: Session) -> tuple[Figures, Remarks]:
             remarks[f"{name}_us"] = f"{told}; mostly the guest's scheduling between changer and sender"
             remarks[f"{name}_stale"] = f"sends begun after {len(found.seconds)} changes that went the old way"
             if kind == "exasock":
-                remarks[f"{name}_us"] += f"; {100 * found.fast / DATAGRAMS:.1f} % of sends overtook the kernel"
+                remarks[f"{name}_us"] += (
+                    f"; {100 * found.fast / DATAGRAMS:.1f} % of sends overtook the kernel"
+                )
     standing.destroy()
     return figures, remarks

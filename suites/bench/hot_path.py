@@ -1,8 +1,8 @@
 """What the preload library itself costs: exact instructions and cache lines, counted natively by valgrind.
 
-The library is linked with a stand-in for the kernel module in plain memory (``datapath/libexasock/bench``), so
-the counts are the library's alone, from the entry of ``send`` or ``recv`` to its return. They are the same on
-every run; another compiler or C library may give others.
+The library is linked with a stand-in for the kernel module in plain memory (``datapath/libexasock/bench``),
+so the counts are the library's alone, from the entry of ``send`` or ``recv`` to its return. They are the same
+on every run; another compiler or C library may give others.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def cache_lines(way: str, size: int, sockets: int) -> tuple[int, int]:
 
 
 def figures() -> tuple[Figures, dict[str, str]]:
-    """``lib_send64_instructions``, ``lib_send64_data_lines`` and so on, with what differs among many sockets."""
+    """``lib_send64_instructions``, ``lib_send64_data_lines`` and so on, and what differs among many sockets."""
     if shutil.which("valgrind") is None:
         raise LabError("valgrind is not there", hint="lab/bootstrap.sh bench installs it")
     subprocess.run(["make", "-s", "-C", str(LIBRARY), "bench"], check=True)

@@ -1,4 +1,4 @@
-"""The figures of the lab: bringing it up, many namespaces, small frames, a stream; and all the others by name.
+"""The figures of the lab: bringing it up, many namespaces, small frames, a stream; and all others by name.
 
 Each function returns {name: number}; remarks (what limits a figure) go to ``remarks`` under the same name.
 """
@@ -48,6 +48,8 @@ ACCELERATED: dict[str, Callable[[Session], tuple[Figures, dict[str, str]]]] = {
 #: What needs no lab: modules with a function ``figures``.
 OTHERS = {"card": "lab.card.bench", "images": "images.bench"}
 LIBRARY = "library"
+
+
 def two_ports(mtu: int | None = None) -> Topology:
     """A namespace on each port of the card."""
     return Topology(
@@ -68,7 +70,7 @@ class Bench:
     remarks: dict[str, str] = field(default_factory=dict)
 
     def run(self, only: Collection[str] = ()) -> None:
-        """The measures of the lab, in order: all, in a freshly booted one, or those named, in one that is up."""
+        """The measures of the lab, in order: all in a freshly booted one, or those named in one that is up."""
         session = Session(api.up(self.name)) if only else self.warm_up()
         with session.lab:
             for name, measure in self.measures().items():

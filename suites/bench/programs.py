@@ -19,7 +19,7 @@ NAMES = ("send_cost", "receive_cost", "numbered_send")
 
 
 def install(session: Session) -> None:
-    """Compile them in the builder image, in a scratch copy, and put them into the guest. LabError says why not."""
+    """Compile them in the builder image, in a scratch copy, and put them into the guest. Or LabError."""
     build.ensure(("builder",))
     make = "cp -a /src/datapath /work/ && cd /work/datapath/libexasock && make -s clean >&2"
     files = " ".join(f"build/{name}" for name in NAMES)
@@ -72,4 +72,3 @@ class Sender:
         self._process.feed(line + "\n")
         found = self._process.expect(rf"\A(?:took \d+\n){{{self._answers - 1}}}took (\d+)\n", scaled(seconds))
         return int(found[1])
-

@@ -1,8 +1,8 @@
 """What a datagram costs: accelerated over kernel sockets, in any namespace, among many.
 
-Both kinds by turns in one process (``datapath/libexasock/bench``). A send ends with the card's doorbell, which
-costs the emulated lab more than all before it, and the same both ways; so it is measured by itself, as a bare
-write for a frame of the same size, and counted apart.
+Both kinds by turns in one process (``datapath/libexasock/bench``). A send ends with the card's doorbell,
+which costs the emulated lab more than all before it, and the same both ways; so it is measured by itself, as
+a bare write for a frame of the same size, and counted apart.
 
 Times are processor time of the guest's thread on the host where a send is measured, so that other work on the
 host does not count; a datagram that is taken is too short for that, and is measured by the guest's clock.
@@ -57,7 +57,8 @@ def ratio(costs: Costs, over: Costs, without: Costs | None = None) -> tuple[floa
     """Median over median, ``without`` taken off both; and how much its parts vary."""
     less = without.median if without else 0.0
     rounds = [
-        (one - (without.values[at] if without else 0)) / max(other - (without.values[at] if without else 0), 1e-3)
+        (one - (without.values[at] if without else 0))
+        / max(other - (without.values[at] if without else 0), 1e-3)
         for at, (one, other) in enumerate(zip(costs.values, over.values, strict=False))
     ]
     first, _, third = statistics.quantiles(rounds, n=4)
@@ -158,7 +159,7 @@ def receive_costs(session: Session) -> tuple[Figures, Remarks]:
 
 
 def namespace_costs(session: Session) -> tuple[Figures, Remarks]:
-    """A send from another namespace over the initial one, and among 1 to 512 with accelerated sockets (N11)"""
+    """A send from another namespace over the initial one, and among 1 to 512 with such sockets (N11)"""
     figures: Figures = {}
     remarks: Remarks = {}
     mac = "02:00:00:00:00:01"

@@ -10,6 +10,7 @@
 
 #include <err.h>
 #include <fcntl.h>
+#include <linux/types.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -22,12 +23,16 @@
 #include <time.h>
 #include <unistd.h>
 
-static inline uint64_t now_ns(void)
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+
+static inline u64 now_ns(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
 }
 
 /* sockets.c: UDP sockets of any namespace; "-" is the initial one. They exit when refused. */
@@ -42,23 +47,23 @@ ssize_t take_one(int fd, bool accelerated, void *buffer, size_t room);
 /* counters.c: of this process's accelerated sockets */
 struct counters {
 	unsigned int sockets;
-	uint64_t sent;		/* past the stack */
-	uint64_t claimed;	/* from the ring */
+	u64 sent;		/* past the stack */
+	u64 claimed;	/* from the ring */
 };
 
 struct counters counters_of_own(void);
 
 /* doorbell.c: the card's own, by the vendor's interface */
 struct doorbell {
-	volatile uint32_t *command;
-	uint32_t value;
+	u32 *command;
+	u32 value;
 };
 
 struct doorbell doorbell_of(const char *netns, unsigned int port, unsigned int frame);
 
 static inline void ring(const struct doorbell *doorbell)
 {
-	*doorbell->command = doorbell->value;
+	__atomic_store_n(doorbell->command, doorbell->value, __ATOMIC_RELAXED);
 }
 
 #endif /* BENCH_H */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What the kernel module counted for our own sockets: a measure of the fast path must have taken it */
+/* What the module counted for our own sockets: who measures the fast path must have taken it */
 
 #include <stddef.h>
 #include <sys/ioctl.h>

@@ -34,8 +34,8 @@ struct doorbell doorbell_of(const char *netns, unsigned int port, unsigned int f
 	struct exanic_ioc_feedback slot = { .port = port };
 	struct exanic_ioc_info info;
 	unsigned char chunk[8 + 2 + FRAME_MOST + 8] = {};
-	uint16_t *header = (uint16_t *)chunk;
-	volatile uint64_t *to;
+	u16 *header = (u16 *)chunk;
+	u64 *to;
 	unsigned int i;
 	char *memory;
 	int fd;
@@ -49,20 +49,20 @@ struct doorbell doorbell_of(const char *netns, unsigned int port, unsigned int f
 	if (frame > FRAME_MOST)
 		errx(1, "a frame of %u bytes", frame);
 	header[0] = 1;
-	header[1] = (uint16_t)slot.slot;
-	header[2] = (uint16_t)(EXANIC_TX_CHUNK_PADDING + frame);
+	header[1] = (u16)slot.slot;
+	header[2] = (u16)(EXANIC_TX_CHUNK_PADDING + frame);
 	header[3] = EXANIC_TX_TYPE_RAW;
 	/* to and from locally administered addresses, an Ethertype for experiments */
 	memcpy(chunk + 10, "\x02\x00\x00\x00\xee\x02\x02\x00\x00\x00\xee\x01\x88\xb5", 14);
 	visit("-");
 	memory = map(fd, EXANIC_PGOFF_TX, info.tx_size);
-	to = (volatile uint64_t *)(memory + buffer.offset);
+	to = (u64 *)(memory + buffer.offset);
 	for (i = 0; i < (10 + frame + 7) / 8; i++)
-		to[i] = ((uint64_t *)chunk)[i];
+		__atomic_store_n(&to[i], ((u64 *)chunk)[i], __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return (struct doorbell){
-		.command = (volatile uint32_t *)((char *)map(fd, EXANIC_PGOFF_REGISTERS, PAGE) +
+		.command = (u32 *)((char *)map(fd, EXANIC_PGOFF_REGISTERS, PAGE) +
 						 EXANIC_REG_PORT_TX_COMMAND(port)),
-		.value = (uint32_t)buffer.offset,
+		.value = (u32)buffer.offset,
 	};
 }

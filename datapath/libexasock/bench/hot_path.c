@@ -10,11 +10,10 @@
  * to @mark, whose address is printed.
  */
 
-
 #include "bench.h"
 #include "plain_device.h"
 
-static volatile uint64_t mark;
+static u64 mark;
 static char buffer[2048];
 
 static int attached(void)
@@ -55,10 +54,10 @@ int main(int argc, char **argv)
 
 		if (!sending)
 			plain_arrive(sockets, length);
-		mark = 1;
+		__atomic_store_n(&mark, 1, __ATOMIC_RELAXED);
 		done = sending ? send(fd, buffer, length, 0) :
 				 recv(fd, buffer, sizeof(buffer), 0);
-		mark = 0;
+		__atomic_store_n(&mark, 0, __ATOMIC_RELAXED);
 		if (done != (ssize_t)length)
 			err(1, "%zd of %zu", done, length);
 	}

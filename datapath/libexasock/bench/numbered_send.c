@@ -17,16 +17,16 @@ int main(int argc, char **argv)
 {
 	unsigned char payload[LENGTH] = {};
 	struct counters counters;
-	uint32_t number, count;
+	u32 number, count;
 	bool accelerated;
-	uint64_t *began;
+	u64 *began;
 	int fd;
 
 	if (argc != 6)
 		errx(1, "usage: KIND NETNS ADDRESS PORT COUNT");
 	accelerated = !strcmp(argv[1], "exasock");
 	fd = connected_socket(argv[2], argv[3], argv[4]);
-	count = (uint32_t)atol(argv[5]);
+	count = (u32)atol(argv[5]);
 	began = calloc(count, sizeof(*began));
 	if (!began)
 		err(1, "memory");
@@ -35,7 +35,7 @@ int main(int argc, char **argv)
 	puts("sending");
 	fflush(stdout);
 	for (number = 0; number < count; number++) {
-		uint32_t wire = htonl(number);
+		u32 wire = htonl(number);
 
 		memcpy(payload, &wire, sizeof(wire));
 		began[number] = now_ns();

@@ -21,7 +21,7 @@ struct receiver {
 	bool accelerated;
 	int fd;
 	int from;
-	uint64_t *ns;
+	u64 *ns;
 	size_t batches;
 };
 
@@ -31,7 +31,7 @@ static struct receiver receiver_of(char *text, const char *from, size_t batches)
 {
 	const char *kind = strtok(text, ","), *netns = strtok(NULL, ",");
 	const char *address = strtok(NULL, ","), *port = strtok(NULL, ",");
-	struct receiver receiver = { .ns = calloc(batches, sizeof(uint64_t)) };
+	struct receiver receiver = { .ns = calloc(batches, sizeof(u64)) };
 
 	if (!port || !receiver.ns)
 		errx(1, "a socket has four parts");
@@ -58,7 +58,7 @@ static void batch(struct receiver *receiver, size_t length, unsigned int count)
 {
 	const struct timespec settle = { .tv_nsec = SETTLE_NS };
 	unsigned int i, taken;
-	uint64_t began, took;
+	u64 began, took;
 
 	/* late ones of the last batch; and from here on it counts as looking */
 	take_all(receiver, UINT32_MAX);

@@ -25,7 +25,7 @@ struct way {
 	const char *kind;
 	int fd;
 	struct doorbell doorbell;
-	uint64_t sent;
+	u64 sent;
 };
 
 static char payload[65536];
@@ -97,7 +97,7 @@ static void obey(const char *line, size_t length)
 static void check_fast(void)
 {
 	struct counters counters = counters_of_own();
-	uint64_t wanted = 0;
+	u64 wanted = 0;
 	unsigned int i;
 
 	for (i = 0; i < way_count; i++)
@@ -121,7 +121,7 @@ int main(int argc, char **argv)
 	for (; (int)way_count < argc - 2; way_count++)
 		ways[way_count] = way_of(argv[2 + way_count]);
 	while (fgets(line, sizeof(line), stdin)) {
-		uint64_t began = now_ns();
+		u64 began = now_ns();
 
 		obey(line, length);
 		printf("took %llu\n", (unsigned long long)(now_ns() - began));

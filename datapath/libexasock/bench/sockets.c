@@ -27,7 +27,7 @@ void visit(const char *netns)
 struct sockaddr_in address_of(const char *address, const char *port)
 {
 	struct sockaddr_in name = {
-		.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)),
+		.sin_family = AF_INET, .sin_port = htons((u16)atoi(port)),
 	};
 
 	if (inet_pton(AF_INET, address, &name.sin_addr) != 1)
