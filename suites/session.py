@@ -20,12 +20,11 @@ from suites.guest import (
     namespaces,
     pump,
     records,
-    rtnetlink,
     sockets,
 )
 
 #: Modules of the agent itself, and of the programs that carry traffic, each after what it imports.
-AGENT_MODULES = (iproute, namespaces, sockets, health, exasock, rtnetlink)
+AGENT_MODULES = (iproute, namespaces, sockets, health, exasock)
 PROGRAM_MODULES = (records, sockets, echo, exchange, messages, pump)
 
 

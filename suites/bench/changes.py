@@ -100,6 +100,7 @@ def reactions(session: Session) -> tuple[Figures, Remarks]:
     port = Device("port", "eth0", "card0:0", addresses=("10.0.0.1/24",))
     known = (("eth0", NEAR, MACS[1]), *(("eth0", one, MACS[at]) for at, one in enumerate(GATEWAYS)))
     one = Namespace("n1", (port,), routes=((FAR, GATEWAYS[1]),), neighbours=known)
+    session.agent.load(rtnetlink)
     standing = Placed(session, Topology("changes", (one,), CABLE))
     for what in ("neighbour", "route"):
         for kind in ("kernel", "exasock"):

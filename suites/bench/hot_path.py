@@ -80,7 +80,7 @@ def cache_lines(way: str, size: int, sockets: int) -> tuple[int, int]:
 
 
 def figures() -> tuple[Figures, dict[str, str]]:
-    """``lib_send64_instructions``, ``lib_send64_data_lines`` and so on, and what differs among many sockets."""
+    """``lib_send64_instructions``, ``lib_send64_data_lines`` and so on, and what many sockets change."""
     if shutil.which("valgrind") is None:
         raise LabError("valgrind is not there", hint="lab/bootstrap.sh bench installs it")
     subprocess.run(["make", "-s", "-C", str(LIBRARY), "bench"], check=True)

@@ -40,6 +40,7 @@ SECONDS = 4.0
 ACCELERATED: dict[str, Callable[[Session], tuple[Figures, dict[str, str]]]] = {
     "send": udp.send_costs,
     "receive": udp.receive_costs,
+    "flood": udp.flood_costs,
     "among": udp.namespace_costs,
     "changes": changes.reactions,
     "memory": attachments.memory,
@@ -70,7 +71,7 @@ class Bench:
     remarks: dict[str, str] = field(default_factory=dict)
 
     def run(self, only: Collection[str] = ()) -> None:
-        """The measures of the lab, in order: all in a freshly booted one, or those named in one that is up."""
+        """The measures of the lab, in order: all, in a freshly booted one, or those named, in any."""
         session = Session(api.up(self.name)) if only else self.warm_up()
         with session.lab:
             for name, measure in self.measures().items():

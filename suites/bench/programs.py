@@ -15,7 +15,7 @@ from lab.guest.client import Process
 from suites.session import EXASOCK, Session
 
 FOLDER = "/run/bench"
-NAMES = ("send_cost", "receive_cost", "numbered_send")
+NAMES = ("send_cost", "receive_cost", "flood_cost", "numbered_send")
 
 
 def install(session: Session) -> None:

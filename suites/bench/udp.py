@@ -11,10 +11,16 @@ host does not count; a datagram that is taken is too short for that, and is meas
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+
+from lab.deadline import scaled
+from lab.wire.scapy_socket import TesterSocket
 from suites.bench import programs
 from suites.bench.machine import GuestClock
 from suites.guest import exasock, iproute
@@ -33,6 +39,8 @@ SENDS, ROUNDS = 2000, 16
 #: Batches of datagrams that are taken, and datagrams in each.
 TAKES, TAKEN = 200, 16
 COUNTS = (1, 16, 128, 512)
+#: Times of looking at a socket, how long, and what comes in meanwhile.
+FLOODS, LOOKING_MS, BURST, BURST_GAP = 8, 500, 8, 0.001
 #: A tester's end that nobody has opened: frames leave the port and are seen no more.
 CABLE = ({"kind": "cable", "ends": ["card0:0", "tester:t0"]},)
 FAR = "10.0.0.9"
@@ -155,6 +163,70 @@ def receive_costs(session: Session) -> tuple[Figures, Remarks]:
                 figures[f"{name}_{kind}_us"] = costs.median
                 remarks[f"{name}_{kind}_us"] = costs.spread()
     standing.destroy()
+    return figures, remarks
+
+
+@dataclass
+class Watched:
+    """A socket that was looked at for a while: datagrams, looks that found none, datagrams claimed from the
+    ring, and the guest's processor time in ns."""
+
+    got: int
+    empty: int
+    claimed: int
+    used: int
+
+
+def _watched(session: Session, kind: str, wire: TesterSocket, frame: bytes | None) -> Watched:
+    """Have a socket looked at for a while, with frames coming in or without."""
+    clock = GuestClock(session.lab)
+    process = session.agent.spawn(programs.argv("flood_cost", kind, "n1", "10.0.0.1", 9, LOOKING_MS))
+    process.expect("looking", scaled(6))
+    began, before = time.monotonic(), clock.now()
+    # not at once: a grace period passes before anything is held for a new socket
+    while frame is not None and time.monotonic() < began + LOOKING_MS / 1000 * 0.9:
+        if time.monotonic() < began + LOOKING_MS / 1000 * 0.2:
+            time.sleep(BURST_GAP)
+            continue
+        for _ in range(BURST):
+            wire.send(frame)
+        time.sleep(BURST_GAP)
+    got, empty, claimed = map(int, process.expect(r"got (\d+) (\d+) (\d+)", scaled(6)).groups())
+    used = clock.now() - before
+    process.stop()
+    return Watched(got, empty, claimed, used)
+
+
+def flood_costs(session: Session) -> tuple[Figures, Remarks]:
+    """What a datagram costs the guest from the card's interrupt to the program, that looks all the time"""
+    port = Device("port", "eth0", "card0:0", addresses=("10.0.0.1/24",))
+    standing = Placed(session, Topology("flood", (Namespace("n1", (port,)),), CABLE))
+    head = Ether(dst=standing.mac(standing["n1"]), src=tester_mac(1)) / IP(src=FAR, dst="10.0.0.1")
+    frame = bytes(head / UDP(sport=9, dport=9) / bytes(64))
+    costs = {"kernel": Costs(), "exasock": Costs()}
+    tries = overrun = 0
+    with patient(session), TesterSocket(session.lab.paths.testers / "t0.sock") as wire:
+        while len(costs["exasock"].values) < FLOODS and tries < 3 * FLOODS:
+            tries += 1
+            for kind, cost in costs.items():
+                idle = _watched(session, kind, wire, None)
+                busy = _watched(session, kind, wire, frame)
+                if kind == "exasock" and busy.claimed < 0.95 * busy.got:
+                    overrun += 1  # a guest that stood still found the ring full
+                    continue
+                taken_off = busy.empty * idle.used / idle.empty
+                cost.values.append((busy.used - taken_off) / max(busy.got, 1) / 1000)
+    standing.destroy()
+    told = f"in {overrun} of {tries} rounds the ring was full and the kernel had some: they do not count"
+    if len(costs["exasock"].values) < 2:
+        return {}, {"udp_flood64_over_kernel": told}
+    figures: Figures = {}
+    figures["udp_flood64_over_kernel"] = costs["exasock"].median / costs["kernel"].median
+    remarks = {"udp_flood64_over_kernel": f"all the guest does for a received datagram; {told}"}
+    for kind, cost in costs.items():
+        name = f"udp_flood64_{kind}_us"
+        figures[name] = cost.median
+        remarks[name] = f"processor time, looks that found nothing taken off; {cost.spread()}"
     return figures, remarks
 
 
