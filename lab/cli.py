@@ -1,4 +1,4 @@
-"""``python -m lab up|down|status|shell|check|logs|card``: what `make lab-…` calls.
+"""``python -m lab up|down|status|shell|check|logs|replay|card``: what `make lab-…` calls.
 
 Imports are late: a quick no-op must stay quick.
 """
@@ -156,6 +156,27 @@ def logs(paths: Paths, which: str, lines: int, follow: bool) -> None:
     from lab.process import tail
 
     click.echo(tail(file, lines))
+
+
+@cli.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.pass_obj
+def replay(paths: Paths, bundle: Path) -> None:
+    """Bring up what stood when a test failed: the bundle's wiring, seed and topology; say what to run."""
+    from suites import replay as replaying
+
+    what = replaying.load(bundle)
+    changed = replaying.bring_up(paths.name, what)
+    if what.topology is not None:
+        click.echo(str(what.topology))
+    else:
+        click.echo("the test had no topology of its own: the lab is up as it was")
+    for difference in changed:
+        console.warn(difference)
+    prefix = f".venv/bin/python -m lab --name {paths.name}"
+    click.echo(f"\nthe test    {what.command(paths.name)}")
+    click.echo(f"get in      {prefix} shell")
+    click.echo(f"take away   {prefix} down")
 
 
 def draw(paths: Paths, state: State) -> None:

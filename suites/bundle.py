@@ -1,4 +1,4 @@
-"""One directory and one archive with everything a person needs to look into a failed test."""
+"""One archive with everything a person needs to look into a failed test, and to see it again."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lab import paths
 from lab.errors import LabError
-from suites import capture
+from suites import capture, drawing
 from suites import topology as topologies
 from suites.guest import health
+from suites.report.origin import source
 from suites.session import Session, facts
 from suites.topology import Topology
 
+#: What ``suites.replay`` reads: what stood, and what chose what the test did.
+REPLAY, REPLAY_FORMAT, REPLAY_SCHEMA = "replay.json", "exalab-replay", 1
 #: Lines of each log kept, from its end.
 LOG_LINES = 20000
 #: Namespaces and flows that are looked into, of those that the failure names.
@@ -60,10 +64,13 @@ class Bundle:
         return True
 
     def archive(self) -> Path:
-        """Pack the directory beside itself; returns the archive."""
+        """Pack the directory into one file beside it, and remove it; returns the archive."""
         target = self.directory.with_name(self.directory.name + ".tar.gz")
-        with tarfile.open(target, "w:gz", compresslevel=3) as tar:
+        fresh = target.with_name(target.name + ".new")
+        with tarfile.open(fresh, "w:gz", compresslevel=3) as tar:
             tar.add(self.directory, arcname=self.directory.name)
+        fresh.replace(target)
+        shutil.rmtree(self.directory)
         return target
 
 
@@ -73,15 +80,22 @@ def tail(path: Path, lines: int = LOG_LINES) -> str:
 
 
 def collect(
-    session: Session, nodeid: str, report: str, topology: Topology | None, counters: dict[str, Any]
+    session: Session,
+    nodeid: str,
+    report: str,
+    topology: Topology | None,
+    counters: dict[str, Any],
+    began: int = 0,
+    options: dict[str, Any] | None = None,
 ) -> Path:
-    """Write the bundle of a failed test; returns its archive. ``counters``: those from before the test."""
+    """Write the bundle of a failed test; returns its archive. ``counters``: those from before the test, which
+    ``began`` then (ns since the epoch); ``options``: those of pytest's that choose what the test does."""
     lab = session.lab
     bundle = Bundle(nodeid.split("::", 1)[-1].replace("::", "-"))
     bundle.put("failure.txt", lambda: report)
     if topology is not None:
         bundle.put("topology.txt", lambda: str(topology) + "\n")
-        bundle.put("topology.svg", lambda: topologies.svg(topology))
+        bundle.put("topology.svg", lambda: drawing.svg(topology))
     # First what goes on changing: drops, and the counters of namespaces that still stand.
     bundle.put("drops.txt", lambda: str(session.agent.call(health.drops, timeout=30)))
     for netns in (None, *named(report, topology)):
@@ -103,10 +117,12 @@ def collect(
         bundle.put(log.name, lambda log=log: tail(log))  # type: ignore[misc]
     for path in sorted(lab.paths.capture.glob("*.pcapng")):
         with contextlib.suppress(OSError):
-            (bundle.directory / "capture").mkdir(exist_ok=True)
-            shutil.copy2(path, bundle.directory / "capture" / path.name)
+            passed = capture.since(path, began)
+            if capture.has_packets(passed) or not path.name.endswith(".1.pcapng"):
+                bundle.put(f"capture/{path.name}", lambda passed=passed: passed)  # type: ignore[misc]
     bundle.put("environment.json", lambda: environment(session, nodeid))
-    bundle.put("README.txt", lambda: replay(nodeid, lab.name, bundle.directory))
+    bundle.put(REPLAY, lambda: again(session, nodeid, topology, options or {}))
+    bundle.put("README.txt", lambda: readme(nodeid, lab.name, bundle.directory.name + ".tar.gz"))
     return bundle.archive()
 
 
@@ -169,23 +185,42 @@ def environment(session: Session, nodeid: str) -> dict[str, Any]:
     }
 
 
-def replay(nodeid: str, lab: str, directory: Path) -> str:
+def again(
+    session: Session, nodeid: str, topology: Topology | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """What ``suites.replay`` needs: the lab, what stood in it, and the test with its options."""
+    facts = session.lab.facts
+    told = ("profile", "cards", "wiring", "cpus", "memory", "images")
+    return {
+        "format": REPLAY_FORMAT,
+        "schema": REPLAY_SCHEMA,
+        "test": nodeid,
+        "options": options,
+        "seed": session.control.status().get("seed", 1),
+        "source": asdict(source()),
+        "lab": {name: facts[name] for name in told},
+        "topology": topologies.as_json(topology) if topology is not None else None,
+    }
+
+
+def readme(nodeid: str, lab: str, archive: str) -> str:
     """How to see it again, and where to look first."""
+    python = ".venv/bin/python"
     return f"""{nodeid} failed.
 
-Again, on the same lab:   LAB={lab} python -m pytest '{nodeid}'
-Only its topology:        LAB={lab} python -m pytest '{nodeid}' --topology-only
-Stop where it fails:      LAB={lab} python -m pytest '{nodeid}' --pdb
+What stood, once more:    {python} -m lab --name replay replay out/bundles/{archive}
+The test, on the same lab: LAB={lab} {python} -m pytest '{nodeid}'
+Only its topology:        LAB={lab} {python} -m pytest '{nodeid}' --topology-only
+Stop where it fails:      LAB={lab} {python} -m pytest '{nodeid}' --shell-on-error
 
 failure.txt        what the test said
 topology.txt/.svg  what it stood on
 lost.txt           where the records that are missing were seen last
 drops.txt          frames the kernel dropped, and why; a line says when the guest was looked at, between tests
 account-*.txt      protocol, queue, link, neighbour and port counters of the namespaces that the failure names
-capture/           what passed each port (wireshark, tcpdump -r)
+capture/           what passed each port while the test ran (wireshark, tcpdump -r)
 dmesg.txt          what the guest's kernel said; serial.log: its console
 counters-*.json    the card's and the wire's counters before and after
 registers-*.json   the card's registers; trace/: the last accesses
-environment.json   versions, image digests, seed
-{directory}
+environment.json   versions, image digests, seed; {REPLAY}: what `lab replay` brings up
 """

@@ -113,6 +113,10 @@ def since(path: Path, time: int) -> bytes:
     return b"".join(kept)
 
 
+def has_packets(data: bytes) -> bool:
+    return any(kind == ENHANCED_PACKET for kind, _at, _size in _blocks(data))
+
+
 def _blocks(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Type, offset and size of each whole block."""
     at = 0

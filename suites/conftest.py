@@ -6,17 +6,21 @@
 - Nothing is left behind: everything a fixture makes it takes away; after every test the bench checks its own
   health, and a guest that a test has soiled fails that test by name and is replaced before the next one.
 - A failure explains itself: one bundle with topology, captures, kernel log, counters, registers, versions.
+- What the fixtures know goes into the record of the run (``suites.report``): topology, counters, kernel log.
 - No sleeps, no asserted times: readiness is an event with a named deadline, scaled to the accelerator.
 
 Options: ``--lab NAME`` (or LAB in the environment), ``--topology-only`` draws what each test stands on,
-``--seeds N`` and ``--fuzz-seconds N`` for longer runs of what is random.
+``--shell-on-error`` stops in the lab where a test fails, ``--seeds N`` and ``--fuzz-seconds N`` for longer
+runs of what is random; ``--record``, ``--again`` and ``--night`` are of the report.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +28,12 @@ import pytest
 from lab import api, state
 from lab.errors import LabError
 from lab.paths import Paths
-from suites import bundle, health
+from suites import bundle, drawing, health, stop, timeline
+from suites import topology as topologies
 from suites.outside import Outside
 from suites.place import Placed
+from suites.report import origin, recorder
+from suites.report.record import Capture, messages
 from suites.session import KERNEL, SOCKET_KINDS, Programs, Session, SocketKind, facts
 from suites.topology import Topology
 from suites.traffic import Traffic
@@ -37,9 +44,10 @@ KERNEL_ALONE: tuple[Callable[[dict[str, Any]], bool], ...] = (
     lambda given: given.get("kind") == "tcp" and given.get("count", 0) > 16,
     lambda given: given.get("count", 0) == 512,
 )
-_PHASES = pytest.StashKey[dict[str, pytest.CollectReport]]()
+#: Options that choose what a test does: a replay needs the same.
+REPLAYED = ("--seeds", "--first-seed", "--fuzz-seconds")
 _TOPOLOGY = pytest.StashKey[Topology]()
-_COUNTERS = pytest.StashKey[dict[str, Any]]()
+_CHECKUP = pytest.StashKey[health.Checkup]()
 _FIGURES = pytest.StashKey[list[Any]]()
 _SESSION = pytest.StashKey[Session]()
 
@@ -50,6 +58,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seeds", type=int, default=6, help="random programs to compare (exasock)")
     group.addoption("--first-seed", type=int, default=1, help="the seed of the first of them")
     group.addoption("--fuzz-seconds", type=float, default=3, help="how long to fuzz /dev/exasock")
+    group.addoption(
+        "--shell-on-error",
+        action="store_true",
+        help="stop in the lab where a test fails: say how to get in; a shell when there is a terminal",
+    )
     group.addoption("--topology-only", action="store_true", help="draw what each test stands on, run nothing")
 
 
@@ -115,6 +128,10 @@ def session(
         request.config.stash[_SESSION] = session
         for name, value in facts(lab).items():
             record_testsuite_property(name, value)
+        about = recorder.origin(request.config)
+        if about is not None:
+            origin.with_lab(about, lab)
+            about.seed = str(session.control.status().get("seed", ""))
         yield session
         record_testsuite_property("guests.replaced", len(session.replaced))
         session.close()
@@ -146,20 +163,28 @@ def healthy(request: pytest.FixtureRequest, record_property: Any) -> Iterator[No
         yield
         return
     session: Session = request.getfixturevalue("session")
-    checkup = health.Checkup(session)
-    request.node.stash[_COUNTERS] = checkup.counters
+    with timeline.step("looking at the guest"):
+        checkup = health.Checkup(session)
+    request.node.stash[_CHECKUP] = checkup
     yield
     marker = request.node.get_closest_marker("expects")
     soils = request.node.get_closest_marker("soils")
-    findings = checkup.findings(marker.args if marker else (), soiled=soils is not None)
+    with timeline.step("the guest's health"):
+        findings = checkup.findings(marker.args if marker else (), soiled=soils is not None)
+    note(request.node, session, checkup)
     if soils and not findings:
+        recorder.notes(request.node).guest_replaced = str(soils.args[0])
         session.replace(f"{request.node.nodeid}: {soils.args[0]}")
     if findings:
         record_property("health", "; ".join(findings))
         text = "\n  ".join(findings)
         topology = request.node.stash.get(_TOPOLOGY, None)
         report = f"health check:\n  {text}\n"
-        where = bundle.collect(session, request.node.nodeid, report, topology, checkup.counters)
+        recorder.notes(request.node).health = findings
+        where = collected(request.node, session, report, topology)
+        if request.config.getoption("--shell-on-error"):
+            stop.in_the_lab(request.node, session.lab, topology, findings[0], where)
+        recorder.notes(request.node).guest_replaced = findings[0]
         session.replace(f"{request.node.nodeid}: {findings[0]}")
         pytest.fail(
             f"health check after the test (the guest was replaced):\n  {text}\nbundle: {where}", False
@@ -202,6 +227,7 @@ def place(
 
         def build(topology: Topology) -> Placed:
             request.node.stash[_TOPOLOGY] = topology
+            note_topology(request.node, topology)
             if request.config.getoption("--topology-only", default=False):
                 pytest.skip(f"\n{topology}\n")
             placed = Placed(session, topology)
@@ -237,6 +263,43 @@ def figures_table(request: pytest.FixtureRequest) -> list[Any]:
 # --- reports ------------------------------------------------------------------------------------------------
 
 
+#: Kernel messages of one test kept in its record, half from its start and half from its end.
+KEPT_MESSAGES = 200
+
+
+def note(item: pytest.Item, session: Session, checkup: health.Checkup) -> None:
+    """What the guest and the card have to say of a test, for the record."""
+    told = recorder.notes(item)
+    told.card = str(session.lab.facts.get("card_kind", "emulated"))
+    told.seed = told.seed or str(session.control.status().get("seed", ""))
+    told.counters = checkup.grown()
+    if any(name in counters for counters in told.counters.values() for name in ("sent", "received")):
+        told.capture = Capture(str(session.lab.paths.capture), checkup.began, time.time_ns())
+    half = KEPT_MESSAGES // 2
+    lines = messages(checkup.told)
+    told.dmesg = lines if len(lines) <= KEPT_MESSAGES else lines[:half] + lines[-half:]
+    told.dmesg_left_out = len(lines) - len(told.dmesg)
+
+
+def note_topology(item: pytest.Item, topology: Topology) -> None:
+    """What a test stands on, for the record."""
+    told = recorder.notes(item)
+    told.topology, told.namespaces = topology.name, len(topology.namespaces)
+    told.layout = topologies.layout(topology)
+    recorder.note_drawing(item, drawing.svg(topology, style=""))
+
+
+def collected(item: pytest.Item, session: Session, report: str, topology: Topology | None) -> Path:
+    """The bundle of a failed test, noted in its record."""
+    checkup = item.stash.get(_CHECKUP, None)
+    counters, began = (checkup.counters, checkup.began) if checkup is not None else ({}, 0)
+    options = {name: item.config.getoption(name) for name in REPLAYED}
+    with timeline.step("collecting the bundle"):
+        where = bundle.collect(session, item.nodeid, report, topology, counters, began, options)
+    recorder.notes(item).bundle = str(where)
+    return where
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """A failed test gets its bundle while everything still stands."""
@@ -246,10 +309,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         topology = item.stash.get(_TOPOLOGY, None)
         if topology is not None:
             report.sections.append(("topology", str(topology)))
-        where = bundle.collect(
-            session, item.nodeid, str(report.longrepr), topology, item.stash.get(_COUNTERS, {})
-        )
+        where = collected(item, session, str(report.longrepr), topology)
         report.sections.append(("bundle", str(where)))
+        if item.config.getoption("--shell-on-error"):
+            stop.in_the_lab(item, session.lab, topology, str(report.longrepr), where)
     return report
 
 

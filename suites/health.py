@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ class Checkup:
         self.log = session.lab.paths.cardd_log
         self.log_size = self.log.stat().st_size if self.log.exists() else 0
         self.status = session.agent.status()
+        self.began = time.time_ns()
+        #: What the kernel has said since, and the counters after: known once `findings` was asked.
+        self.told: list[dict[str, Any]] = []
+        self.after: dict[str, dict[str, Any]] = {}
 
     def findings(self, expected: Sequence[str] = (), soiled: bool = False) -> list[str]:
         """Named reasons why the guest cannot be trusted with another test; nothing when it can.
@@ -37,7 +42,7 @@ class Checkup:
         ``expected``: patterns of kernel and cardd messages that this test is meant to cause. ``soiled``: what
         it leaves behind does not matter, only what the kernel says.
         """
-        told: list[dict[str, Any]] = []
+        told = self.told
         limit = Deadline("the guest comes to rest", scaled(0.5))
         while True:
             try:
@@ -45,7 +50,7 @@ class Checkup:
                 status = self.session.agent.status()
             except LabError as error:
                 return [f"the guest does not answer: {error.message}"]
-            told += after["messages"]
+            told.extend(after["messages"])
             leaks = [] if soiled else self._leaks(after, status)
             if not leaks:
                 break
@@ -102,6 +107,7 @@ class Checkup:
             now = self.session.control.counters()
         except LabError as error:
             return [f"cardd does not answer: {error.message}"]
+        self.after = now
         for card, counters in now.items():
             for counter in _CARD_ERRORS:
                 grown = counters.get(counter, 0) - self.counters.get(card, {}).get(counter, 0)
@@ -110,6 +116,20 @@ class Checkup:
         for line in log_since(self.log, self.log_size):
             if _LOG_ALARM.search(line) and not _meant(line, expected):
                 found.append(f"cardd: {line}")
+        return found
+
+    def grown(self) -> dict[str, dict[str, float]]:
+        """The counters of the card and of the wire that this test moved, by end."""
+        found = {}
+        for end, counters in self.after.items():
+            before = self.counters.get(end, {})
+            moved = {
+                name: value - before.get(name, 0)
+                for name, value in counters.items()
+                if isinstance(value, int | float) and value != before.get(name, 0)
+            }
+            if moved:
+                found[end] = moved
         return found
 
 

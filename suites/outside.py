@@ -24,7 +24,7 @@ from scapy.packet import Packet
 from lab.cardd.control import Control
 from lab.deadline import Deadline, scaled
 from lab.wire.scapy_socket import TesterSocket
-from suites import capture
+from suites import capture, timeline
 from suites.capture import Captured, Frame
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
@@ -128,7 +128,7 @@ class Outside:
         ``seconds`` are scaled to the accelerator.
         """
         deadline = Deadline(f"on the wire: {what}", scaled(seconds))
-        with self._changed:
+        with timeline.step(f"on the wire: {what}"), self._changed:
             while True:
                 while self._looked < len(self.kept):
                     frame = self.kept[self._looked]
@@ -165,8 +165,9 @@ class Outside:
 
     def captured(self, end: str) -> list[Captured]:
         """Every frame that passed a port since this test began."""
-        self.control.flush()
-        return capture.read(self.captures, end, self.began)
+        with timeline.step(f"reading the capture of {end}"):
+            self.control.flush()
+            return capture.read(self.captures, end, self.began)
 
     def sent(self, end: str) -> list[Frame]:
         """What the card sent through a port since this test began."""

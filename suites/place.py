@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from lab.deadline import scaled
+from suites import timeline
 from suites.guest import namespaces
 from suites.oracle import Oracle
 from suites.session import Session
@@ -20,7 +21,8 @@ class Placed:
         self.seconds: dict[str, float] = {}
         self._undo = ExitStack()
         try:
-            self._build()
+            with timeline.step(f"placing {topology.name}: {len(topology.namespaces)} namespaces"):
+                self._build()
         except BaseException:
             self._undo.close()
             raise
@@ -69,7 +71,8 @@ class Placed:
 
     def destroy(self) -> None:
         """Take everything away, the last first; quick when that was done."""
-        self._undo.close()
+        with timeline.step(f"taking {self.topology.name} away"):
+            self._undo.close()
 
     def device(self, namespace: Namespace, device: Device) -> str:
         """The name a device has in the guest."""

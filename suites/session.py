@@ -10,6 +10,7 @@ from lab import api
 from lab.cardd.control import Control
 from lab.deadline import Deadline, scaled
 from lab.guest.client import Agent, Process
+from suites import timeline
 from suites.guest import (
     echo,
     exasock,
@@ -146,8 +147,9 @@ class Session:
     def replace(self, reason: str) -> None:
         """A fresh guest: the machine boots again from its read-only image."""
         self.replaced.append(reason)
-        self.lab.restart()
-        self._prepare()
+        with timeline.step("replacing the guest"):
+            self.lab.restart()
+            self._prepare()
 
     def close(self) -> None:
         for programs in self._programs.values():

@@ -1,7 +1,8 @@
 """Topologies as data: which namespace has which device on which port, with which addresses, wired how.
 
 A topology is checked before anything is built, drawn as text (``print(topology)``; the drawings at the head
-of the test files come from here) and as SVG for the bundle of a failed test.
+of the test files come from here) and as SVG (``suites.drawing``) for the report and the bundle of a failed
+test. ``as_json`` and ``from_json``: for the bundle, and back for its replay.
 """
 
 from __future__ import annotations
@@ -9,11 +10,9 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
 from typing import Any, Literal
-
-import drawsvg
 
 from lab.errors import LabError
 
@@ -224,6 +223,51 @@ class Checker:
                 self._fail(namespace.name, f"a neighbour on {device}, which it does not have")
 
 
+def layout(topology: Topology) -> str:
+    """How the address ranges lie: what tells the cases of a report apart."""
+    if len(topology.namespaces) < 2:
+        return "one namespace"
+    owners: dict[str, set[str]] = defaultdict(set)
+    for namespace in topology.namespaces:
+        for device in namespace.devices:
+            for address in device.addresses:
+                owners[str(IPv4Interface(address).ip)].add(namespace.name)
+    if any(len(names) > 1 for names in owners.values()):
+        return "overlapping addresses"
+    return "addresses of their own" if owners else "no addresses"
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def as_json(topology: Topology) -> dict[str, Any]:
+    """What :func:`from_json` takes."""
+    wiring = None if topology.wiring is None else [dict(segment) for segment in topology.wiring]
+    return {
+        "name": topology.name,
+        "namespaces": [asdict(namespace) for namespace in topology.namespaces],
+        "wiring": wiring,
+    }
+
+
+def from_json(data: Any, where: str) -> Topology:
+    """The topology again, checked. TopologyError names the field; ``where``: the file."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        if not isinstance(data, dict):
+            raise ValueError(f"no topology, but {type(data).__name__}")
+        namespaces = TypeAdapter(tuple[Namespace, ...]).validate_python(data.get("namespaces"))
+        wiring = TypeAdapter(tuple[dict[str, Any], ...] | None).validate_python(data.get("wiring"))
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise TopologyError(f"{where}: {place or 'namespaces'}: {first['msg']}") from None
+    except ValueError as problem:
+        raise TopologyError(f"{where}: {problem}") from None
+    return Topology(str(data.get("name", "")), namespaces, wiring)
+
+
 # --- drawing ------------------------------------------------------------------------------------------------
 
 
@@ -232,18 +276,19 @@ def _label(device: Device) -> str:
     return "  ".join(part for part in (kind, *device.addresses, device.mac or "") if part)
 
 
-def _rows(topology: Topology) -> dict[str, list[tuple[str, str, str]]]:
+def rows(topology: Topology) -> dict[str, list[tuple[str, str, str]]]:
     """For each port: namespace, device and label of what stands on it, in order."""
-    rows: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+    found: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
     for namespace in topology.namespaces:
         for device in namespace.devices:
             port, _tags = topology.place(namespace, device)
             on = f" on {device.on[2:]}" if device.on.startswith("./") else ""
-            rows[port].append((namespace.name, device.name, _label(device) + on))
-    return dict(sorted(rows.items()))
+            found[port].append((namespace.name, device.name, _label(device) + on))
+    return dict(sorted(found.items()))
 
 
-def _summed(rows: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+def summed(rows: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """So many that they can be drawn: the first ones, how many more, the last one."""
     if len(rows) <= _DRAWN:
         return rows
     return [*rows[: _DRAWN - 2], ("...", "", f"{len(rows) - _DRAWN + 1} more"), rows[-1]]
@@ -267,8 +312,8 @@ def draw(topology: Topology) -> list[str]:
     """The topology as lines of ASCII."""
     count = len(topology.namespaces)
     lines = [f"{topology.name}: {count} namespace{'s' if count != 1 else ''}", ""]
-    for port, rows in _rows(topology).items():
-        shown = _summed(rows)
+    for port, all_of_it in rows(topology).items():
+        shown = summed(all_of_it)
         widths = [max(len(row[column]) for row in shown) for column in (0, 1)]
         for number, (namespace, device, label) in enumerate(shown):
             head = port if number == 0 else " " * len(port)
@@ -277,32 +322,6 @@ def draw(topology: Topology) -> list[str]:
             lines.append(line.rstrip())
     lines += ["", *wiring_lines(topology.wiring)]
     return lines
-
-
-def svg(topology: Topology) -> str:
-    """The topology as an SVG document: namespaces left, ports in the middle, the wire right."""
-    ports = {port: _summed(rows) for port, rows in _rows(topology).items()}
-    height = 60 + 34 * sum(len(rows) + 1 for rows in ports.values())
-    picture = drawsvg.Drawing(860, max(height, 120), font_family="monospace")
-    picture.append(drawsvg.Rectangle(0, 0, 860, max(height, 120), fill="white"))
-    picture.append(drawsvg.Text(topology.name, 16, 16, 28, font_weight="bold"))
-    y = 60
-    for port, rows in ports.items():
-        middle = y + 17 * (len(rows) - 1)
-        picture.append(drawsvg.Rectangle(560, middle - 14, 110, 28, fill="#dbe9ff", stroke="#345"))
-        picture.append(drawsvg.Text(port, 13, 615, middle + 4, text_anchor="middle"))
-        picture.append(drawsvg.Line(670, middle, 720, middle, stroke="#345", stroke_width=2))
-        for namespace, device, label in rows:
-            picture.append(drawsvg.Rectangle(16, y - 13, 440, 26, fill="#eef7ee", stroke="#353"))
-            picture.append(drawsvg.Text(f"{namespace}  {device}  {label}", 12, 24, y + 4))
-            picture.append(drawsvg.Line(456, y, 560, middle, stroke="#353"))
-            y += 34
-        y += 34
-    for number, line in enumerate(wiring_lines(topology.wiring)):
-        picture.append(drawsvg.Text(line, 12, 16, y - 10 + 16 * number))
-    if ports:
-        picture.append(drawsvg.Line(720, 47, 720, y - 34, stroke="#345", stroke_width=4))
-    return str(picture.as_svg())
 
 
 # --- the usual ones -----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.deadline import scaled
+from suites import timeline
 from suites.guest import echo, exchange, records, sockets
 from suites.session import Programs
 from suites.topology import Namespace
@@ -87,7 +88,8 @@ class Traffic:
             if group is not None:
                 item |= {"group": group, "interface": namespace.ip}
             items.append(item)
-        self.programs.servers.call(echo.start, items=items, timeout=scaled(6))
+        with timeline.step(f"starting {len(items)} {kind} servers"):
+            self.programs.servers.call(echo.start, items=items, timeout=scaled(6))
         self._servers |= {item["name"]: one for item, one in zip(items, namespaces, strict=True)}
 
     def stop(self) -> None:
@@ -126,15 +128,16 @@ class Traffic:
                 item["source"] = flow.source.ip
                 item["source_port"] = source_port
             items.append(item)
-        told = self.programs.clients.call(
-            exchange.run,
-            items=items,
-            count=count,
-            size=max(size, records.SHORTEST),
-            window=window,
-            seconds=scaled(seconds),
-            timeout=scaled(seconds) + scaled(2),
-        )
+        with timeline.step(f"exchanging {count} records on each of {len(items)} flows"):
+            told = self.programs.clients.call(
+                exchange.run,
+                items=items,
+                count=count,
+                size=max(size, records.SHORTEST),
+                window=window,
+                seconds=scaled(seconds),
+                timeout=scaled(seconds) + scaled(2),
+            )
         report = Report(list(flows), count, {int(name): result for name, result in told.items()})
         for flow in flows:
             report.objections += self._client_objections(flow, report)
@@ -197,9 +200,10 @@ class Traffic:
     ) -> dict[str, dict[str, Any]]:
         """ICMP echo from namespaces to addresses, all at once; AssertionError names who got no answer."""
         items = [{"name": f"{source.name} to {to}", "netns": source.netns, "to": to} for source, to in pairs]
-        results: dict[str, dict[str, Any]] = self.programs.clients.call(
-            exchange.ping, items=items, count=count, seconds=scaled(seconds), timeout=scaled(seconds + 2)
-        )
+        with timeline.step(f"pinging {len(items)} addresses"):
+            results: dict[str, dict[str, Any]] = self.programs.clients.call(
+                exchange.ping, items=items, count=count, seconds=scaled(seconds), timeout=scaled(seconds + 2)
+            )
         silent = [name for name, result in results.items() if result["received"] < count]
         assert not silent, f"{len(silent)} pings without an answer: {', '.join(silent[:_TOLD])}"
         return results
@@ -208,5 +212,6 @@ class Traffic:
         """Do what a program would (device, bind, join, connect, sendto) and return (step, errno) where it
         was refused; (None, None) when all was allowed."""
         steps.setdefault("seconds", scaled(1))
-        told = self.programs.clients.call(sockets.try_steps, netns=namespace.netns, kind=kind, **steps)
+        with timeline.step(f"trying {kind} in {namespace.name}: {' '.join(steps)}"):
+            told = self.programs.clients.call(sockets.try_steps, netns=namespace.netns, kind=kind, **steps)
         return told["step"], told["errno"]

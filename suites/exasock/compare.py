@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.deadline import scaled
-from suites import capture
+from suites import capture, timeline
 from suites.capture import Frame
 from suites.exasock import guest_calls
 from suites.guest import exasock, messages, records
@@ -156,8 +156,10 @@ class Compared:
 
         Returns the accelerated run.
         """
-        oracle = self.run(KERNEL, steps, beside, before)
-        ours = self.run(SPINNING, steps, beside, before)
+        with timeline.step(f"{len(steps)} steps through the kernel's sockets"):
+            oracle = self.run(KERNEL, steps, beside, before)
+        with timeline.step(f"the same through {SPINNING.name}"):
+            ours = self.run(SPINNING, steps, beside, before)
         differ(steps, oracle.results, ours.results)
         for name, work in (beside or {}).items():
             differ(work, oracle.threads[name], ours.threads[name])
