@@ -12,7 +12,8 @@ PYTEST := $(PYTHON) -m pytest --junit-xml
 JUNIT := out/junit
 MAKE_HERE := $(MAKE) --no-print-directory
 # What needs root: it installs packages, makes namespaces, or runs the lab.
-AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell images image-verify image-test kernels lock unit suites fuzz bench lint test
+AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell images image-verify image-test kernels lock unit suites \
+	again fuzz bench lint report report-test test
 
 .DEFAULT_GOAL := help
 .PHONY: help $(AS_ROOT)
@@ -61,21 +62,25 @@ lock: bootstrap ## write all locks anew: Python packages and images
 	@$(PYTHON) -m images lock
 
 unit: bootstrap ## native tests: no image, no lab
-	@$(PYTEST) $(JUNIT)/unit.xml -m "not lab and not lint" lab images datapath
+	@$(PYTEST) $(JUNIT)/unit.xml --record unit -m "not lab and not lint" lab images datapath suites/report
 
 image-test: lab-up ## tests of the image, in the lab
-	@$(PYTEST) $(JUNIT)/image.xml -m lab images
+	@$(PYTEST) $(JUNIT)/image.xml --record image -m lab images
 
 suites: lab-up ## the suites, on the lab
-	@$(PYTEST) $(JUNIT)/suites.xml suites
+	@$(PYTEST) $(JUNIT)/suites.xml --record suites suites --ignore suites/report
+
+again: lab-up ## what failed in the suites' last run, once more: what passes now is flaky in the report
+	@$(PYTEST) $(JUNIT)/again.xml --record suites --again --last-failed --last-failed-no-failures none \
+		suites --ignore suites/report || [ $$? = 5 ]
 
 # Its seed is the time, and told; FUZZ and SEED name others.
 FUZZ ?= 600
 SEED ?= $(shell date +%s)
 fuzz: lab-up ## for FUZZ=600 seconds: /dev/exasock, hostile; then random programs, accelerated or not, compared
 	@echo "seed $(SEED)"
-	@$(PYTEST) $(JUNIT)/fuzz.xml suites/exasock/test_fuzz.py --fuzz-seconds $(FUZZ) --first-seed $(SEED)
-	@$(PYTEST) $(JUNIT)/random.xml suites/exasock/test_random.py --seeds $(shell expr $(FUZZ) / 4) --first-seed $(SEED)
+	@$(PYTEST) $(JUNIT)/fuzz.xml --record fuzz suites/exasock/test_fuzz.py --fuzz-seconds $(FUZZ) --first-seed $(SEED)
+	@$(PYTEST) $(JUNIT)/random.xml --record random suites/exasock/test_random.py --seeds $(shell expr $(FUZZ) / 4) --first-seed $(SEED)
 
 bench: ## measure: a table, and out/bench.json; ONLY="send receive" only some (python -m suites.bench --help)
 	@lab/bootstrap.sh bench
@@ -83,6 +88,14 @@ bench: ## measure: a table, and out/bench.json; ONLY="send receive" only some (p
 
 lint: images ## every linter
 	@$(PYTHON) -m lab.lint
+
+report: bootstrap ## out/report.html: the newest run of every part, beside the runs before
+	@$(PYTHON) -m suites.report
+
+# Not a part of `test`: it downloads a browser, which nothing else needs.
+report-test: ## the report in a real browser; installs Chromium when it is missing
+	@lab/bootstrap.sh browser
+	@$(PYTEST) $(JUNIT)/browser.xml --record browser suites/report/browser/check_page.py
 
 # All parts run, also after one failed. A lab that was down before is down afterwards.
 test: images ## everything: lint, native tests, image tests, suites
@@ -94,7 +107,8 @@ test: images ## everything: lint, native tests, image tests, suites
 		$(MAKE_HERE) $$part || failed="$$failed $$part"; \
 	done; \
 	[ -n "$$was_up" ] || $(PYTHON) -m lab down; \
+	$(MAKE_HERE) report || failed="$$failed report"; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
-	echo "all passed; reports: $(JUNIT)/"
+	echo "all passed; JUnit XML: $(JUNIT)/"
 
 endif

@@ -5,6 +5,7 @@
 #   lab/bootstrap.sh          make ready
 #   lab/bootstrap.sh bench    and for measuring, which needs more
 #   lab/bootstrap.sh lock     resolve requirements.in anew into requirements.lock
+#   lab/bootstrap.sh browser  and a Chromium, for the tests of the report
 #
 # Interrupted at any moment it can be run again: the stamp that says "done" is written last.
 set -euo pipefail
@@ -31,6 +32,11 @@ NEEDED=(
 # What `make bench` needs besides
 MEASURING=(
 	valgrind:valgrind
+)
+# For `make report-test` alone.
+BROWSER=(
+	chromium:chromium
+	fonts-dejavu-core:/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 )
 PYTHON=/usr/bin/python3
 STAMP=.venv/.exalab-stamp
@@ -134,15 +140,12 @@ if ! ready; then
 fi
 case "${1-}" in
 '') ;;
-bench)
-	for entry in "${MEASURING[@]}"; do
-		command -v "${entry#*:}" >/dev/null || system_packages "${MEASURING[@]}"
-	done
-	;;
+bench) system_packages "${MEASURING[@]}" ;;
+browser) system_packages "${BROWSER[@]}" ;;
 lock)
 	: >"$LOG"
 	step "resolving requirements.in" resolve
 	ready || python_environment
 	;;
-*) die "unknown argument $1" "lab/bootstrap.sh, lab/bootstrap.sh bench, or lab/bootstrap.sh lock" ;;
+*) die "unknown argument $1" "lab/bootstrap.sh, or with bench, browser or lock" ;;
 esac

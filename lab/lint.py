@@ -12,7 +12,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+
+from suites.report import junit
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = Path(sys.executable).parent
@@ -137,14 +140,19 @@ def run(check: Check) -> tuple[bool, str, float]:
 
 
 def main() -> int:
-    """Run every check and print one line each, with the output of those that failed."""
+    """Run every check and a line each, with the output of those that failed; also out/junit/lint.xml."""
     failed = 0
+    began = datetime.now(UTC)
+    cases = []
     for check in CHECKS:
         passed, output, seconds = run(check)
+        failure = "" if passed else output or "it failed, and said nothing"
+        cases.append(junit.Case(check.name, seconds, failure))
         print(f"{'ok  ' if passed else 'FAIL'} {check.name:15} {seconds:6.1f} s", flush=True)
         if not passed:
             failed += 1
             print(output, flush=True)
+    junit.write(ROOT / "out/junit/lint.xml", "lint", cases, began)
     return 1 if failed else 0
 
 

@@ -138,8 +138,8 @@ def session(
 
 
 def is_native(request: pytest.FixtureRequest) -> bool:
-    """Whether a test is about the suites' own code and needs no lab: those in ``suites/tests``."""
-    return bool(request.node.path.parent.name == "tests")
+    """Whether a test needs no lab: it is about the suites' own code (``tests``), or the report's page."""
+    return request.node.path.parent.name in ("tests", "browser")
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +166,7 @@ def healthy(request: pytest.FixtureRequest, record_property: Any) -> Iterator[No
     with timeline.step("looking at the guest"):
         checkup = health.Checkup(session)
     request.node.stash[_CHECKUP] = checkup
+    recorder.notes(request.node).card = str(session.lab.facts.get("card_kind", "emulated"))
     yield
     marker = request.node.get_closest_marker("expects")
     soils = request.node.get_closest_marker("soils")
@@ -270,7 +271,6 @@ KEPT_MESSAGES = 200
 def note(item: pytest.Item, session: Session, checkup: health.Checkup) -> None:
     """What the guest and the card have to say of a test, for the record."""
     told = recorder.notes(item)
-    told.card = str(session.lab.facts.get("card_kind", "emulated"))
     told.seed = told.seed or str(session.control.status().get("seed", ""))
     told.counters = checkup.grown()
     if any(name in counters for counters in told.counters.values() for name in ("sent", "received")):

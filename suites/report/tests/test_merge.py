@@ -1,0 +1,101 @@
+"""Which run counts, and what a test that was run twice is."""
+
+from __future__ import annotations
+
+import pytest
+
+from suites.report.history import OWN, History
+from suites.report.merge import Verdict, current, parts_of, status_of, verdict
+from suites.report.record import Outcome, Record
+from suites.report.tests import samples
+from suites.report.tests.samples import record, sample
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "status"),
+    [
+        (["passed"], "passed"),
+        (["failed", "passed"], "flaky"),
+        (["error", "failed", "passed"], "flaky"),
+        (["passed", "failed"], "failed"),
+        (["failed", "skipped"], "flaky"),
+        (["skipped"], "skipped"),
+        (["interrupted", "passed"], "flaky"),
+    ],
+)
+def test_a_pass_after_a_failure_is_flaky(outcomes: list[Outcome], status: str) -> None:
+    assert status_of(outcomes) == status
+
+
+def test_the_newest_run_counts_with_its_repetitions() -> None:
+    """Of the same sources: a repetition of others is no second attempt."""
+    old = record(sample("test_a", "failed"), night=0)
+    new = record(sample("test_a", "failed"), sample("test_b"), night=1)
+    again = record(sample("test_a"), night=1, hour=1, again=True)
+    other = record(sample("test_b", "failed"), night=1, hour=2, again=True, tree="bbbbbbbbbbbb")
+    (part,) = current(History([old, new, again, other]))
+    assert part.records == [new, again] and part.earlier is old
+    assert {key.split("::")[1]: told.status for key, told in part.tests.items()} == {
+        "test_a": "flaky",
+        "test_b": "passed",
+    }
+    assert part.status == "flaky" and part.tests[f"{samples.PLACE}::test_a"].shown.outcome == "failed"
+
+
+def test_kinds_of_card_are_parts_of_their_own_and_own_runs_are_left_out() -> None:
+    runs = [record(sample("test_a")), record(sample("test_a", card="real"), card="real"), record(part=OWN)]
+    assert [(one.name, one.card) for one in current(History(runs))] == [
+        ("suites", "emulated"),
+        ("suites", "real"),
+    ]
+    assert len(current(History(runs), own=True)) == 3
+
+
+def test_an_interrupted_run_is_compared_with_only_when_there_is_no_other() -> None:
+    whole, stopped = record(night=0), record(night=1, end="interrupted")
+    assert current(History([whole, stopped, record(night=2)]))[0].earlier is whole
+    assert current(History([stopped, record(night=2)]))[0].earlier is stopped
+
+
+def _verdict(*records: Record, expected: tuple[str, ...] = ()) -> Verdict:
+    return verdict(parts_of(records), expected)
+
+
+def test_verdicts() -> None:
+    """Passed is only what passed whole, of the same sources, with nothing missing."""
+    assert _verdict(record(sample("test_a"))).word == "passed"
+    assert (
+        _verdict(record(sample("test_a"), sample("test_b", "skipped"))).sentence
+        == "all 1 tests passed, 1 skipped"
+    )
+    assert _verdict(record(sample("test_a", "failed"))).word == "failed"
+    assert (
+        _verdict(record(sample("test_a", "failed")), record(sample("test_a"), hour=1, again=True)).word
+        == "flaky"
+    )
+    assert _verdict().word == "incomplete"
+
+
+@pytest.mark.parametrize(
+    ("records", "doubt"),
+    [
+        ([record(sample("test_a"), end="interrupted", collected=9)], "interrupted after 1 of 9"),
+        ([record(sample("test_a"), end="killed")], "killed"),
+        ([record(sample("test_a"), exit_status=3)], "pytest ended with status 3"),
+        ([record(sample("test_a")), record(sample("x"), part="unit", tree="b", hour=1)], "other sources"),
+    ],
+)
+def test_doubts_keep_a_verdict_from_being_green(records: list[Record], doubt: str) -> None:
+    found = _verdict(*records)
+    assert found.word == "incomplete" and doubt in " ".join(found.doubts)
+
+
+def test_a_part_that_is_expected_and_missing_is_a_doubt() -> None:
+    found = _verdict(record(sample("test_a")), expected=("suites", "lint"))
+    assert found.word == "incomplete" and found.doubts == ("no run of lint is recorded",)
+
+
+def test_repetitions_alone_are_shown() -> None:
+    """The run that they repeat may be beyond the bound of the history."""
+    (part,) = parts_of([record(sample("test_a"), again=True)])
+    assert part.status == "passed"

@@ -1,0 +1,169 @@
+"""The plugin, in a pytest of its own: what it writes, and what is left when that is stopped or killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.paths import ROOT
+from suites.report import history
+from suites.report.record import Record, read
+
+CONFTEST = """
+import os
+from pathlib import Path
+from suites.report import history
+history.folder = lambda: Path(os.environ["RECORDS"])
+"""
+TESTS = '''
+import pytest, os, signal
+from suites import timeline
+
+@pytest.mark.parametrize("count", [2, 16])
+def test_good(count, record_property):
+    """N3, N4: it
+    is so."""
+    with timeline.step(f"placing {count}"):
+        with timeline.step("inside"):
+            pass
+    record_property("namespaces_kib", 12.5)
+    record_property("words", "no number")
+
+def test_bad():
+    print("said")
+    assert 1 == 2
+
+def test_skipped():
+    pytest.skip("why not")
+
+@pytest.mark.xfail(reason="known")
+def test_known():
+    assert False
+
+@pytest.fixture
+def torn():
+    yield
+    raise RuntimeError("at the end")
+
+def test_torn(torn):
+    pass
+
+def test_stop():
+    if os.environ.get("STOP") == "ctrl-c":
+        raise KeyboardInterrupt
+    if os.environ.get("STOP") == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def test_last():
+    pass
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_some.py").write_text(TESTS)
+    return tmp_path
+
+
+def run(folder: Path, *options: str, stop: str = "") -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "suites.report.recorder", "-c", os.devnull]
+    return subprocess.run(
+        [*argv, "--rootdir", str(folder), str(folder), *options],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RECORDS": str(folder / "history"), "STOP": stop},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def recorded(folder: Path) -> Record:
+    (path,) = (folder / "history").glob("*.json")
+    return read(path)
+
+
+def test_a_whole_run(folder: Path) -> None:
+    """Outcomes, properties, rules, cases, steps, figures, texts, times; the part and the night as told."""
+    done = run(folder, "--record", "suites", "--night", "2026-01-02")
+    record = recorded(folder)
+    assert (record.part, record.night, record.end, record.exit_status) == (
+        "suites",
+        "2026-01-02",
+        "complete",
+        1,
+    )
+    assert record.collected == 8 and record.origin.source.commit and record.origin.locks
+    tests = {test.id.split("::")[1]: test for test in record.tests}
+    assert {name: test.outcome for name, test in tests.items()} == {
+        "test_good[2]": "passed",
+        "test_good[16]": "passed",
+        "test_bad": "failed",
+        "test_skipped": "skipped",
+        "test_known": "xfailed",
+        "test_torn": "error",
+        "test_stop": "passed",
+        "test_last": "passed",
+    }, done.stdout
+    good = tests["test_good[2]"]
+    assert (good.proves, good.rules, good.case) == ("N3, N4: it is so.", ("N3", "N4"), {"count": "2"})
+    assert [(step.name, step.depth) for step in good.steps] == [("placing 2", 0), ("inside", 1)]
+    assert good.figures == {"namespaces_kib": 12.5} and set(good.phases) == {"setup", "call", "teardown"}
+    assert "assert 1 == 2" in tests["test_bad"].failure and "1 == 2" in tests["test_bad"].reason
+    assert tests["test_bad"].sections == {"Captured stdout call": "said\n"}
+    assert tests["test_skipped"].reason == "why not" and tests["test_known"].reason == "known"
+    assert "at the end" in tests["test_torn"].failure
+    assert not list((folder / "history").glob("*.jsonl"))
+
+
+def test_ctrl_c_leaves_a_record(folder: Path) -> None:
+    """The test it came in is interrupted; those after it are known not to have been run."""
+    run(folder, stop="ctrl-c")
+    record = recorded(folder)
+    assert (record.end, record.exit_status, record.part) == ("interrupted", 2, history.OWN)
+    assert record.tests[-1].id.endswith("test_stop") and record.tests[-1].outcome == "interrupted"
+    assert len(record.tests) == 7 < record.collected
+
+
+def test_a_killed_run_leaves_a_record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was run before is there once somebody looks."""
+    done = run(folder, stop="kill")
+    assert done.returncode == -signal.SIGKILL
+    (settled,) = history.settle(folder / "history")
+    record = read(settled)
+    assert record.end == "killed" and [test.outcome for test in record.tests].count("passed") == 2
+    assert "6 of 8" in record.remarks[0]
+
+
+def test_stopped_after_the_first_failure_is_not_complete(folder: Path) -> None:
+    run(folder, "-x")
+    assert recorded(folder).end == "interrupted"
+
+
+def test_a_file_that_cannot_be_collected_is_an_error(folder: Path) -> None:
+    (folder / "test_broken.py").write_text("import nothing_of_that_name")
+    run(folder)
+    record = recorded(folder)
+    assert [(test.id, test.outcome) for test in record.tests] == [("test_broken.py", "error")]
+    assert "nothing_of_that_name" in record.tests[0].failure and record.bad
+
+
+def test_collecting_alone_is_no_run(folder: Path) -> None:
+    run(folder, "--collect-only")
+    assert not (folder / "history").exists()
+
+
+def test_the_journal_is_as_good_as_the_record(folder: Path) -> None:
+    """Of the same run: read from its lines, it has the same tests."""
+    run(folder, stop="kill")
+    (journal,) = (folder / "history").glob("*.jsonl")
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert lines[0]["format"] == "exalab-record" and lines[1] == {"collected": 8, "deselected": 0}
+    assert [line["test"]["id"].split("::")[1] for line in lines[2:]][:2] == ["test_good[2]", "test_good[16]"]
