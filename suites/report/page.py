@@ -83,9 +83,9 @@ class Function:
 
 @dataclass
 class File:
-    """The functions of one file of one part."""
+    """The functions of one file of one part, on all kinds of card."""
 
-    part: Part
+    part: str
     name: str
     functions: dict[str, Function] = field(default_factory=dict)
 
@@ -150,12 +150,11 @@ class Report:
     @cached_property
     def files(self) -> list[File]:
         """All tests, by part and file, in the order they were run."""
-        found: dict[tuple[str, str, str], File] = {}
+        found: dict[tuple[str, str], File] = {}
         for part in self.parts:
             for told in part.tests.values():
                 test = told.last
-                key = (part.name, part.card, test.file)
-                file = found.setdefault(key, File(part, test.file))
+                file = found.setdefault((part.name, test.file), File(part.name, test.file))
                 function = file.functions.setdefault(
                     test.function, Function(test.function, test.proves, test.rules)
                 )

@@ -14,6 +14,8 @@ import drawsvg
 WIDTH, HEIGHT = 560, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 170, 34, 44
 _DASHES = ("", "7 4", "2 4", "9 3 2 3", "12 4", "4 2")
+#: Parts of a distribution whose labels are drawn first, where there is no room for all.
+_FIRST = {"p50": 0, "median": 0, "p99": 1, "max": 2, "min": 3}
 #: Colours that the page has classes for.
 COLOURS = 6
 
@@ -40,9 +42,14 @@ def ticks(top: float, about: int = 5) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Powers of ten around positive values."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    return [10.0**at for at in range(first, max(last, first + 1) + 1)]
+    """Round numbers (1, 2, 5 and their powers of ten) around positive values, for a logarithmic scale."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1
+    round_ones = [round(factor * 10.0**at, 10) for at in range(first, last + 1) for factor in (1, 2, 5)]
+    start = max(one for one in round_ones if one <= low)
+    end = min(one for one in round_ones if one >= high and one > start)
+    within = [one for one in round_ones if start <= one <= end]
+    tens = [one for one in within if math.isclose(math.log10(one), round(math.log10(one)))]
+    return within if len(within) <= 7 else sorted({start, *tens, end})
 
 
 def _drawing(height: float, title: str) -> Any:
@@ -168,7 +175,7 @@ def bars(title: str, unit: str, rows: Sequence[tuple[str, float, float | None]])
 
 def spreads(title: str, unit: str, rows: dict[str, dict[str, float]]) -> str:
     """Distributions on a logarithmic scale: a line from the least to the greatest part, a mark at each."""
-    row, left, right = 46, 190, 34
+    row, left, right = 46, 205, 40
     height = _TOP + row * len(rows) + 40
     values = [value for stats in rows.values() for value in stats.values() if value > 0] or [1.0]
     scale = decades(min(values), max(values))
@@ -188,17 +195,21 @@ def spreads(title: str, unit: str, rows: dict[str, dict[str, float]]) -> str:
     for tick in scale:
         drawing.append(drawsvg.Line(at_x(tick), _TOP, at_x(tick), bottom, class_="p-grid"))
         drawing.append(_text(number(tick), at_x(tick), bottom + 18, "middle"))
-    for at, (name, stats) in enumerate(rows.items()):
-        y = _TOP + row * at + 26
+    colours = list(dict.fromkeys(name.split(",")[0] for name in rows))
+    for number_of_row, (name, stats) in enumerate(rows.items()):
+        y = _TOP + row * number_of_row + 26
+        at = colours.index(name.split(",")[0])
         drawing.append(_text(name, left - 10, y + 4, "end", "p-text"))
         ordered = list(stats.items())
         drawing.append(
             drawsvg.Line(at_x(ordered[0][1]), y, at_x(ordered[-1][1]), y, class_=f"p-line s{at % COLOURS}")
         )
-        reached = 0.0
-        for stat, value in ordered:
-            drawing.append(_mark(at, at_x(value), y))
-            if at_x(value) - reached > 58:
-                drawing.append(_text(f"{stat} {number(value)}", at_x(value), y - 11, "middle", size=11))
-                reached = at_x(value)
+        shown: list[float] = []
+        for stat, value in sorted(ordered, key=lambda one: (_FIRST.get(one[0], 9), one[1])):
+            x = at_x(value)
+            drawing.append(_mark(at, x, y))
+            if all(abs(x - other) > 62 for other in shown):
+                label = f"{stat.replace('_', '.')} {number(value)}"
+                drawing.append(_text(label, x, y - 11, "middle", size=11))
+                shown.append(x)
     return _svg(drawing)

@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,12 +19,21 @@ from typing import Any, Literal, Self
 from lab import process
 from lab.deadline import Deadline
 from lab.errors import LabError
+from lab.process import tail
 
 #: What the browser is called, in order of preference.
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 #: Seconds for the browser to start, and for one answer; its first start reads all of itself from the disk.
 START, ANSWER = 60.0, 30.0
 Scheme = Literal["light", "dark"]
+#: Moves two descriptors to where the browser looks for them, and becomes the browser.
+_MOVE = """
+import fcntl, os, sys
+reads, writes = (fcntl.fcntl(int(word), fcntl.F_DUPFD, 10) for word in sys.argv[1:3])
+os.dup2(reads, 3)
+os.dup2(writes, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find() -> str:
@@ -52,9 +62,7 @@ class Browser:
             self._in, from_browser = os.pipe()
             for fd in (self._out, self._in):
                 stack.callback(os.close, fd)
-            log = Path(profile) / "log"
-            # The shell moves the two descriptors to where the browser looks for them.
-            shell = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
+            self._log = log = Path(profile) / "log"
             options = (
                 "--headless=new",
                 "--remote-debugging-pipe",
@@ -66,7 +74,7 @@ class Browser:
                 f"--user-data-dir={profile}/data",
                 "about:blank",
             )
-            argv = ["sh", "-c", shell, "sh", find(), *options]
+            argv = [sys.executable, "-c", _MOVE, str(to_browser), str(from_browser), find(), *options]
             self._process = stack.enter_context(
                 process.spawn(argv, name="chromium", log=log, pass_fds=(to_browser, from_browser))
             )
@@ -110,7 +118,7 @@ class Browser:
             limit.wait_readable([self._in], [self._process])
             part = os.read(self._in, 1 << 20)
             if not part:
-                raise LabError("the browser closed its pipe")
+                raise LabError("the browser closed its pipe", hint=tail(self._log))
             self._rest += part
         line, _, self._rest = self._rest.partition(b"\0")
         message: dict[str, Any] = json.loads(line)
@@ -122,11 +130,13 @@ class Browser:
 
     def open(self, path: Path, fragment: str = "") -> None:
         """Load a file, and wait until it is there."""
-        self.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri() + fragment)
-        limit = Deadline(f"{path.name} is loaded", ANSWER)
-        while not any(one["method"] == "Page.loadEventFired" for one in self.events):
-            self._read(limit)
+        # From elsewhere: to another place of the same page the browser only scrolls.
+        for url in ("about:blank", path.resolve().as_uri() + fragment):
+            self.events.clear()
+            self.call("Page.navigate", url=url)
+            limit = Deadline(f"{url} is loaded", ANSWER)
+            while not any(one["method"] == "Page.loadEventFired" for one in self.events):
+                self._read(limit)
 
     def size(self, width: int, height: int = 900, phone: bool = False) -> None:
         self.call(

@@ -36,7 +36,7 @@
       if (at.hidden) at.hidden = false;
     }
     target.scrollIntoView({ block: "start" });
-    target.querySelector("summary")?.focus({ preventScroll: true });
+    if (target.tagName === "DETAILS") target.querySelector("summary").focus({ preventScroll: true });
   }
 
   document.getElementById("filter").addEventListener("submit", (event) => event.preventDefault());
