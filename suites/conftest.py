@@ -312,7 +312,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         where = collected(item, session, str(report.longrepr), topology)
         report.sections.append(("bundle", str(where)))
         if item.config.getoption("--shell-on-error"):
-            stop.in_the_lab(item, session.lab, topology, str(report.longrepr), where)
+            why = call.excinfo.exconly() if call.excinfo is not None else str(report.longrepr)
+            stop.in_the_lab(item, session.lab, topology, why, where)
     return report
 
 

@@ -29,10 +29,10 @@ def told(test: str, lab: str, topology: Topology | None, why: str, bundle: Path)
     """Where it stopped, what stands, and how to get in from anywhere."""
     names = [one.netns for one in topology.namespaces if one.netns] if topology is not None else []
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    last = why.strip().splitlines()[-1] if why.strip() else "no reason given"
+    reason = why.strip().splitlines()[0] if why.strip() else "no reason given"
     lines = [
         f"stopped in lab {lab}: {test}",
-        f"  {last}",
+        f"  {reason}",
         *(f"  {line}".rstrip() for line in (str(topology).splitlines() if topology is not None else ())),
         f"  bundle      {bundle}",
         f"  get in      .venv/bin/python -m lab --name {lab} shell",

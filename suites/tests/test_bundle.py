@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import tarfile
+from pathlib import Path
+
+import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
+from lab import paths
+from lab.errors import LabError
 from suites import bundle
 from suites.capture import Captured, dissect
 from suites.guest import records
@@ -48,3 +54,19 @@ def test_namespaces_that_a_failure_names() -> None:
     topology = Topology("some", tuple(vlans(12, "card0:0")))
     assert bundle.named("flow 1 (udp, n11 to 10.0.0.2): ...", topology) == [topology["n11"].netns]
     assert bundle.named("n11", None) == []
+
+
+def _missing() -> str:
+    raise LabError("the guest is gone")
+
+
+def test_a_bundle_is_one_archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What could be had is in it, what could not is said in it, and nothing lies beside it."""
+    monkeypatch.setattr(paths, "out", lambda: tmp_path)
+    filled = bundle.Bundle("test_a[kernel-2]")
+    assert filled.put("a.txt", lambda: "text") and filled.put("capture/b.pcapng", lambda: b"\0")
+    assert not filled.put("c.json", _missing)
+    target = filled.archive()
+    assert [path for path in target.parent.iterdir()] == [target]
+    with tarfile.open(target) as tar:
+        assert {Path(name).name for name in tar.getnames()} >= {"a.txt", "b.pcapng", "missing.txt"}

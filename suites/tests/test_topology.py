@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 import pytest
 
-from suites.topology import INITIAL, Device, Namespace, Topology, TopologyError, vlans
+from suites.drawing import svg
+from suites.topology import INITIAL, Device, Namespace, Topology, TopologyError, layout, vlans
 
 PORT = Device("port", "eth0", "card0:0", addresses=("10.0.0.1/24",))
 WRONG: dict[str, tuple[Namespace, ...]] = {
@@ -59,3 +61,21 @@ def test_specs_leave_out_the_initial_namespace_and_name_real_devices() -> None:
 def test_stacked_vlans_have_a_place_on_the_wire() -> None:
     stacked = Namespace("a", (Device("vlan", "s", "card0:0", vid=7), Device("vlan", "c", "./s", vid=8)))
     assert Topology("qinq", (stacked,)).place(stacked, stacked.device("c")) == ("card0:0", (7, 8))
+
+
+def test_how_addresses_lie_is_told() -> None:
+    """What tells the cases of a report apart."""
+    assert layout(Topology("one", (Namespace("a", (PORT,)),))) == "one namespace"
+    assert layout(Topology("same", tuple(vlans(2, "card0:0")))) == "overlapping addresses"
+    assert layout(Topology("own", tuple(vlans(2, "card0:0", host=None)))) == "addresses of their own"
+
+
+def test_the_picture_is_svg_and_sums_up() -> None:
+    """Well-formed whatever names hold, small with many namespaces, with ports that nobody stands on."""
+    wiring: tuple[dict[str, Any], ...] = ({"kind": "cable", "ends": ["card0:0", "card0:1"]},)
+    many = svg(Topology("many <&>", tuple(vlans(512, "card0:0")), wiring))
+    root = ElementTree.fromstring(many)
+    texts = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"many <&>", "n1", "n512", "and 507 more", "port 1", "cable 0"} <= set(texts)
+    assert len(many) < 8000
+    assert "<style>" not in svg(Topology("bare", (Namespace("a", (PORT,)),)), style="")
