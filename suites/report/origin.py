@@ -7,6 +7,8 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +19,6 @@ from suites.report.record import Card, Origin, Source
 
 if TYPE_CHECKING:
     from lab.api import Lab
-
-#: What the card's firmware is told from: its build date, and the version of its PCIe interface.
-_FIRMWARE = ("HW_REV_DATE", "PCIE_IF_VER")
 
 
 def here() -> Origin:
@@ -132,6 +131,16 @@ def module_version(lab: Lab, module: str) -> str:
     return " ".join(found) or "not loaded"
 
 
+def firmware_of(registers: Mapping[str, int]) -> str:
+    """What the card's registers say of its firmware: when it was built, and which interface it has."""
+    told = []
+    if "HW_REV_DATE" in registers:
+        told.append(f"of {datetime.fromtimestamp(registers['HW_REV_DATE'], UTC):%Y-%m-%d}")
+    if "PCIE_IF_VER" in registers:
+        told.append(f"PCIe interface {registers['PCIE_IF_VER']}")
+    return ", ".join(told)
+
+
 def cards(lab: Lab) -> list[Card]:
     """The lab's cards with their firmware, as their registers tell it."""
     facts = lab.facts
@@ -143,7 +152,7 @@ def cards(lab: Lab) -> list[Card]:
         pci: dict[str, Any] = seen[0] if seen else {}
         try:
             registers = lab.control.registers(card["name"])
-            firmware = ", ".join(f"{name} {registers[name]}" for name in _FIRMWARE if name in registers)
+            firmware = firmware_of(registers)
         except LabError as problem:
             firmware = f"does not say: {problem.message}"
         found.append(
