@@ -71,7 +71,7 @@ suites: lab-up ## the suites, on the lab
 	@$(PYTEST) $(JUNIT)/suites.xml --record suites suites --ignore suites/report
 
 again: lab-up ## what failed in the suites' last run, once more: what passes now is flaky in the report
-	@$(PYTEST) $(JUNIT)/again.xml --record suites --again --last-failed --last-failed-no-failures none \
+	@$(PYTEST) $(JUNIT)/suites.again.xml --record suites --again --last-failed --last-failed-no-failures none \
 		suites --ignore suites/report || [ $$? = 5 ]
 
 # Its seed is the time, and told; FUZZ and SEED name others.

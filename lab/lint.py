@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from suites.report import junit
+from suites.report.origin import source
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = Path(sys.executable).parent
@@ -152,7 +153,7 @@ def main() -> int:
         if not passed:
             failed += 1
             print(output, flush=True)
-    junit.write(ROOT / "out/junit/lint.xml", "lint", cases, began)
+    junit.write(ROOT / "out/junit/lint.xml", "lint", cases, began, source())
     return 1 if failed else 0
 
 

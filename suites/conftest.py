@@ -149,7 +149,8 @@ def _card_kind(request: pytest.FixtureRequest) -> None:
     if marker is None:
         return
     session: Session = request.getfixturevalue("session")
-    kind = session.lab.facts.get("card_kind", "emulated")
+    kind = str(session.lab.facts.get("card_kind", "emulated"))
+    recorder.notes(request.node).card = kind
     if kind not in marker.args:
         pytest.skip(f"needs a card that is {' or '.join(marker.args)}; this lab's is {kind}")
 

@@ -11,7 +11,7 @@ from lab import console, paths
 from lab.errors import LabError
 from suites.report import figures, history, junit, page
 from suites.report.history import History
-from suites.report.merge import Part, current, parts_of
+from suites.report.merge import Part, current, of_one_state, parts_of
 from suites.report.record import Record, read, when, write
 
 
@@ -58,7 +58,11 @@ def make(options: argparse.Namespace) -> page.Report:
         take_in(options.junit, options.history, problems)
     known = history.load(options.history)
     problems += known.problems
-    parts = given(options.file, known) if options.file else current(known, options.own)
+    left_out: list[Part] = []
+    if options.file:
+        parts = given(options.file, known)
+    else:
+        parts, left_out = of_one_state(current(known, options.own))
     if not parts:
         raise LabError(
             f"no run is recorded in {options.history}" + ("" if options.own else " but what was run by hand"),
@@ -69,6 +73,7 @@ def make(options: argparse.Namespace) -> page.Report:
         report.expected = ()
     report.bench, report.bench_told = bench(options.bench, problems)
     report.goals = goals()
+    report.left_out = left_out
     return report
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
 from lab.errors import LabError
-from suites.report.record import Outcome, Record, Test, rules_of, when
+from suites.report.record import Outcome, Record, Source, Test, rules_of, when
 
 #: What XML 1.0 cannot say, however it is escaped.
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -29,8 +29,8 @@ class Case:
     failure: str = ""
 
 
-def write(path: Path, suite: str, cases: Sequence[Case], began: datetime) -> None:
-    """One suite, replaced at once."""
+def write(path: Path, suite: str, cases: Sequence[Case], began: datetime, source: Source) -> None:
+    """One suite, replaced at once; what it was run on goes along as its properties."""
     failures = sum(bool(one.failure) for one in cases)
     root = ElementTree.Element("testsuites")
     about = {
@@ -42,6 +42,9 @@ def write(path: Path, suite: str, cases: Sequence[Case], began: datetime) -> Non
     }
     about |= {"time": f"{sum(one.seconds for one in cases):.3f}", "timestamp": began.isoformat()}
     told = ElementTree.SubElement(root, "testsuite", about)
+    properties = ElementTree.SubElement(told, "properties")
+    for name, value in asdict(source).items():
+        ElementTree.SubElement(properties, "property", {"name": f"source.{name}", "value": str(value)})
     for one in cases:
         element = ElementTree.SubElement(
             told, "testcase", {"classname": suite, "name": one.name, "time": f"{one.seconds:.3f}"}
@@ -57,8 +60,9 @@ def write(path: Path, suite: str, cases: Sequence[Case], began: datetime) -> Non
 
 
 def read(path: Path, part: str | None = None) -> Record:
-    """The record of a part (default: the file's name) as its XML tells it. LabError names what is wrong."""
-    hint = f"make the part again (make {part or path.stem}), or remove the file: rm {path}"
+    """The record of a part (default: the file's name to its first dot). LabError names what is wrong."""
+    part = part or path.name.split(".")[0]
+    hint = f"make the part again (make {part}), or remove the file: rm {path}"
     try:
         data = path.read_bytes()
     except OSError as problem:
@@ -77,13 +81,24 @@ def read(path: Path, part: str | None = None) -> Record:
         seconds = sum(float(suite.get("time", 0)) for suite in suites)
     except ValueError as problem:
         raise LabError(f"{path}: {problem}", hint=hint) from problem
-    record = Record(part or path.stem, when(began).isoformat(timespec="milliseconds"))
+    record = Record(part, when(began).isoformat(timespec="milliseconds"))
     record.id = sha256(data).hexdigest()[:12]
     record.ended = (when(began) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+    record.origin.source = _source(suites[0])
     record.tests, record.collected = tests, len(tests)
     record.exit_status = int(any(test.bad for test in tests))
     record.remarks = [f"from {path.name}: outcomes, times and texts only"]
     return record
+
+
+def _source(suite: ElementTree.Element) -> Source:
+    """What :func:`write` noted; nothing in the XML of others."""
+    told = {one.get("name", ""): one.get("value", "") for one in suite.findall("properties/property")}
+    found = Source()
+    for name in ("commit", "branch", "subject", "tree"):
+        setattr(found, name, told.get(f"source.{name}", ""))
+    found.dirty = told.get("source.dirty") == "True"
+    return found
 
 
 def _test(case: ElementTree.Element) -> Test:

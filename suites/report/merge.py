@@ -147,6 +147,17 @@ def current(history: History, own: bool = False) -> list[Part]:
     return parts_of([one for one in history.records if own or one.part != OWN], history)
 
 
+def of_one_state(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+    """The parts to show, and those left out: what `make test` does not run, and was last run on other sources
+    than it, says nothing about these."""
+    usual = [part for part in parts if part.name in PARTS]
+    if not usual:
+        return list(parts), []
+    tree = max(usual, key=lambda part: when(part.first.started)).tree
+    shown = [part for part in parts if part.name in PARTS or part.tree == tree]
+    return shown, [part for part in parts if part not in shown]
+
+
 def _newest(runs: list[Record]) -> list[Record]:
     """The last run, and what was run again after it of the same sources. Only repetitions: the last."""
     whole = [number for number, one in enumerate(runs) if not one.again]

@@ -122,6 +122,7 @@ class Report:
     bench_told: str = ""
     goals: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    left_out: list[Part] = field(default_factory=list)
     out: Path = field(default_factory=Path)
     expected: Sequence[str] = ("lint", "unit", "image", "suites")
     made: str = field(default_factory=now)

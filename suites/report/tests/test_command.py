@@ -134,3 +134,10 @@ def test_figures_have_the_benchs_goals_and_age(tmp_path: Path) -> None:
     assert report.goals["lab_fps_64"].met(14000.0)
     assert report.bench_told == "From bench.json, measured 2026-11-18 11:06 UTC."
     assert "12,000 frames/s" in page.render(report)
+
+
+def test_parts_of_other_sources_are_named_not_shown(tmp_path: Path) -> None:
+    keep(tmp_path, record(sample("test_a")), record(sample("test_f"), part="fuzz", tree="bbbb"))
+    report = make(tmp_path)
+    assert [part.name for part in report.parts] == ["suites"]
+    assert "Not shown, as they were last run on other sources: fuzz" in page.render(report)

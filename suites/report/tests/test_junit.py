@@ -9,6 +9,7 @@ import pytest
 
 from lab.errors import LabError
 from suites.report import junit
+from suites.report.record import Source
 
 PYTEST = """<?xml version="1.0" encoding="utf-8"?>
 <testsuites><testsuite name="pytest" errors="0" failures="1" skipped="1" tests="4" time="6.5"
@@ -40,18 +41,22 @@ def test_what_pytest_writes_is_read(tmp_path: Path) -> None:
     assert record.tests[1].reason == "AssertionError: 1 == 2" and record.tests[1].failure == "all of it"
     assert record.tests[2].reason == "why not"
     assert record.bad and junit.read(path).id == record.id
+    assert record.origin.source == Source()
+    assert junit.read(path.rename(tmp_path / "suites.again.xml")).part == "suites"
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     """Also with characters that XML cannot say."""
     path = tmp_path / "lint.xml"
     cases = [junit.Case("ruff", 0.5), junit.Case("mypy", 2.0, "a.py:1: error\x1b[31m <b>\nmore")]
-    junit.write(path, "lint", cases, datetime(2026, 11, 24, tzinfo=UTC))
+    source = Source("c" * 40, "main", "A <change>", True, "cccccccccccc+12345678")
+    junit.write(path, "lint", cases, datetime(2026, 11, 24, tzinfo=UTC), source)
     record = junit.read(path)
     assert [(test.id, test.outcome, test.seconds) for test in record.tests] == [
         ("lint::ruff", "passed", 0.5),
         ("lint::mypy", "failed", 2.0),
     ]
+    assert record.origin.source == source
     assert record.tests[1].failure == "a.py:1: error?[31m <b>\nmore"
 
 

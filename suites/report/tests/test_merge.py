@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from suites.report.history import OWN, History
-from suites.report.merge import Verdict, current, parts_of, status_of, verdict
+from suites.report.merge import Verdict, current, of_one_state, parts_of, status_of, verdict
 from suites.report.record import Outcome, Record
 from suites.report.tests import samples
 from suites.report.tests.samples import record, sample
@@ -99,3 +99,15 @@ def test_repetitions_alone_are_shown() -> None:
     """The run that they repeat may be beyond the bound of the history."""
     (part,) = parts_of([record(sample("test_a"), again=True)])
     assert part.status == "passed"
+
+
+def test_what_make_test_does_not_run_is_shown_only_of_the_same_sources() -> None:
+    """An old fuzz run neither spoils nor adorns the verdict; alone it is shown."""
+    suites, same = record(sample("test_a"), night=1), record(sample("test_f"), part="fuzz", night=1)
+    old = record(sample("test_p", "failed"), part="browser", card="", tree="bbbb")
+    shown, left_out = of_one_state(parts_of([suites, same, old]))
+    assert [part.name for part in shown] == ["suites", "fuzz"] and [part.name for part in left_out] == [
+        "browser"
+    ]
+    assert verdict(shown, ()).word == "passed"
+    assert of_one_state(parts_of([old]))[1] == []
