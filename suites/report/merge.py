@@ -144,7 +144,12 @@ def parts_of(records: Iterable[Record], history: History | None = None) -> list[
 
 def current(history: History, own: bool = False) -> list[Part]:
     """The newest of everything there is, without runs that are somebody's own unless asked for."""
-    return parts_of([one for one in history.records if own or one.part != OWN], history)
+    parts = parts_of([one for one in history.records if own or one.part != OWN], history)
+    # A run that was killed before it had a lab has no kind of card; it is over once the part was run again.
+    newest = {
+        part.name: max(when(one.first.started) for one in parts if one.name == part.name) for part in parts
+    }
+    return [part for part in parts if part.card or when(part.first.started) == newest[part.name]]
 
 
 def of_one_state(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:

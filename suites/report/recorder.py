@@ -209,6 +209,7 @@ class Recorder:
         self.record.again = config.getoption("--again")
         self.record.arguments = tuple(str(one) for one in config.invocation_params.args)
         self._tests: list[dict[str, Any]] = []
+        self._lab_is_told = False
         self._files = ExitStack()
         self._fd: int | None = None
 
@@ -226,6 +227,9 @@ class Recorder:
 
     def add(self, entry: dict[str, Any]) -> None:
         """A test that came to its end, with the drawings that no test before it had."""
+        if self.record.origin.lab and not self._lab_is_told:
+            self._lab_is_told = True
+            self._line({"origin": asdict(self.record.origin)})
         fresh = {key: svg for key, svg in entry["drawings"].items() if key not in self.record.drawings}
         self.record.drawings |= fresh
         self._line({"test": entry["test"], **({"drawings": fresh} if fresh else {})})

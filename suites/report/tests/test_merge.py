@@ -111,3 +111,14 @@ def test_what_make_test_does_not_run_is_shown_only_of_the_same_sources() -> None
     ]
     assert verdict(shown, ()).word == "passed"
     assert of_one_state(parts_of([old]))[1] == []
+
+
+def test_a_run_that_was_killed_before_it_had_a_lab_is_over_with_the_next() -> None:
+    """Until then it is a doubt."""
+    whole = record(sample("test_a"), night=0)
+    killed = record(night=1, card="", end="killed", exit_status=137)
+    parts = current(History([whole, killed]))
+    assert [part.card for part in parts] == ["", "emulated"] and verdict(parts, ()).word == "incomplete"
+    assert [part.card for part in current(History([whole, killed, record(sample("test_a"), night=2)]))] == [
+        "emulated"
+    ]
