@@ -7,7 +7,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "exasock.h"
+#include "tcp.h"
 
 static int exa_open(struct inode *inode, struct file *file)
 {
@@ -17,6 +17,7 @@ static int exa_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	mutex_init(&context->lock);
 	xa_init_flags(&context->socks, XA_FLAGS_ALLOC1);
+	xa_init_flags(&context->streams, XA_FLAGS_ALLOC1);
 	context->pid = get_pid(task_tgid(current));
 	get_task_comm(context->comm, current->group_leader);
 	file->private_data = context;
@@ -28,6 +29,7 @@ static int exa_release(struct inode *inode, struct file *file)
 	struct exa_context *context = file->private_data;
 
 	exa_detach_all(context);
+	exa_stream_detach_all(context);
 	xa_destroy(&context->socks);
 	put_pid(context->pid);
 	kfree(context);
@@ -45,14 +47,15 @@ static long exa_ioctl_info(void __user *arg)
 	return copy_to_user(arg, &info, sizeof(info)) ? -EFAULT : 0;
 }
 
-static long exa_ioctl_attach(struct exa_context *context, void __user *arg)
+static long exa_ioctl_attach(struct exa_context *context, void __user *arg,
+			     int (*to)(struct exa_context *context, struct exasock_attach *attach))
 {
 	struct exasock_attach attach;
 	int err;
 
 	if (copy_from_user(&attach, arg, sizeof(attach)))
 		return -EFAULT;
-	err = exa_attach(context, &attach);
+	err = to(context, &attach);
 	if (err)
 		return err;
 	return copy_to_user(arg, &attach, sizeof(attach)) ? -EFAULT : 0;
@@ -91,17 +94,45 @@ static long exa_ioctl_setting(void __user *arg)
 	return copy_to_user(arg, &setting, sizeof(setting)) ? -EFAULT : 0;
 }
 
-static long exa_ioctl_list(void __user *arg)
+static long exa_ioctl_list(void __user *arg, int (*list_all)(struct exasock_list *list))
 {
 	struct exasock_list list;
 	int err;
 
 	if (copy_from_user(&list, arg, sizeof(list)))
 		return -EFAULT;
-	err = exa_list(&list);
+	err = list_all(&list);
 	if (err)
 		return err;
 	return copy_to_user(arg, &list, sizeof(list)) ? -EFAULT : 0;
+}
+
+static long exa_ioctl_stream_send(struct exa_context *context, void __user *arg)
+{
+	struct exasock_stream_send send;
+
+	if (copy_from_user(&send, arg, sizeof(send)))
+		return -EFAULT;
+	return exa_stream_send(context, &send);
+}
+
+static long exa_ioctl_stream(struct exa_context *context, unsigned int cmd, u32 __user *arg)
+{
+	struct exa_stream *es;
+	u32 handle;
+	long ret;
+
+	if (get_user(handle, arg))
+		return -EFAULT;
+	if (cmd == EXASOCK_IOC_STREAM_DETACH)
+		return exa_stream_detach(context, handle);
+	es = exa_stream_get(context, handle);
+	if (!es)
+		return -ESTALE;
+	ret = cmd == EXASOCK_IOC_STREAM_TAKE ? exa_stream_ioctl_take(es) :
+					       exa_stream_ioctl_home(es);
+	exa_stream_put(es);
+	return ret;
 }
 
 static long exa_ioctl(struct file *file, unsigned int cmd, unsigned long value)
@@ -123,14 +154,40 @@ static long exa_ioctl(struct file *file, unsigned int cmd, unsigned long value)
 	case EXASOCK_IOC_INFO:
 		return exa_ioctl_info(arg);
 	case EXASOCK_IOC_ATTACH:
-		return exa_ioctl_attach(context, arg);
+		return exa_ioctl_attach(context, arg, exa_attach);
 	case EXASOCK_IOC_SETTING:
 		return exa_ioctl_setting(arg);
 	case EXASOCK_IOC_LIST:
-		return exa_ioctl_list(arg);
+		return exa_ioctl_list(arg, exa_list);
+	case EXASOCK_IOC_STREAM_SEND:
+		return exa_ioctl_stream_send(context, arg);
+	case EXASOCK_IOC_STREAM_DETACH:
+	case EXASOCK_IOC_STREAM_HOME:
+	case EXASOCK_IOC_STREAM_TAKE:
+		return exa_ioctl_stream(context, cmd, arg);
+	case EXASOCK_IOC_STREAM_ATTACH:
+		return exa_ioctl_attach(context, arg, exa_stream_attach);
+	case EXASOCK_IOC_STREAM_LIST:
+		return exa_ioctl_list(arg, exa_stream_list);
 	default:
 		return -ENOTTY;
 	}
+}
+
+static int exa_mmap_stream(struct exa_context *context, struct vm_area_struct *vma, u64 offset)
+{
+	u64 handle = div64_u64_rem(offset - EXASOCK_MAP_STREAMS, EXASOCK_MAP_STRIDE, &offset);
+	struct exa_stream *es;
+	int err;
+
+	if (handle > U32_MAX)
+		return -EINVAL;
+	es = exa_stream_get(context, handle);
+	if (!es)
+		return -EINVAL;
+	err = exa_stream_mmap(es, vma, offset);
+	exa_stream_put(es);
+	return err;
 }
 
 static int exa_mmap(struct file *file, struct vm_area_struct *vma)
@@ -140,6 +197,8 @@ static int exa_mmap(struct file *file, struct vm_area_struct *vma)
 	struct exa_sock *es;
 	int err;
 
+	if (offset >= EXASOCK_MAP_STREAMS)
+		return exa_mmap_stream(context, vma, offset);
 	handle = div64_u64_rem(offset, EXASOCK_MAP_STRIDE, &offset);
 	if (handle > U32_MAX)
 		return -EINVAL;

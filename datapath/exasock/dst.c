@@ -24,7 +24,8 @@ static u32 dst_index(const struct exa_dst *key)
 	u32 words[6] = {
 		(__force u32)key->daddr, (__force u32)key->saddr,
 		(u32)(__force u16)key->dport << 16 | (__force u16)key->sport,
-		key->oif, key->mark, key->uid ^ (u32)key->tos << 24 ^ key->local,
+		key->oif, key->mark, key->uid ^ (u32)key->tos << 24 ^ key->local ^
+		(u32)key->stream << 1,
 	};
 
 	return jhash2(words, ARRAY_SIZE(words), 0) % EXA_DST_SLOTS;
@@ -35,7 +36,7 @@ static bool dst_matches(const struct exa_dst *dst, const struct exa_dst *key)
 	return dst->daddr == key->daddr && dst->saddr == key->saddr &&
 	       dst->dport == key->dport && dst->sport == key->sport &&
 	       dst->oif == key->oif && dst->mark == key->mark && dst->uid == key->uid &&
-	       dst->tos == key->tos && dst->local == key->local;
+	       dst->tos == key->tos && dst->local == key->local && dst->stream == key->stream;
 }
 
 /* Routes, addresses, path MTU: the route knows; devices: the generation does */
@@ -64,7 +65,8 @@ static struct exa_dst *dst_make(struct exa_ns *ns, struct sock *sk, const struct
 	dst->gen = READ_ONCE(ns->gen);
 	smp_rmb();	/* before what it stands for */
 	flowi4_init_output(&fl4, key->oif, key->mark, key->tos & INET_DSCP_MASK,
-			   key->local ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE, IPPROTO_UDP,
+			   key->local ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
+			   key->stream ? IPPROTO_TCP : IPPROTO_UDP,
 			   inet_sk_flowi_flags(sk), key->daddr, key->saddr, key->dport,
 			   key->sport, make_kuid(&init_user_ns, key->uid));
 	dst->rt = ip_route_output_flow(ns->net, &fl4, sk);

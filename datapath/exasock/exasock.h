@@ -119,6 +119,7 @@ struct exa_packet {
 struct exa_context {
 	struct mutex lock;		/* attach and detach of this context */
 	struct xarray socks;		/* by handle */
+	struct xarray streams;		/* TCP, the same */
 	struct pid *pid;
 	char comm[TASK_COMM_LEN];
 };
@@ -264,6 +265,7 @@ enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_if
 enum exasock_reason exa_rx_sock_obstacle(struct sock *sk);
 enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface,
 				    struct sock *sk);
+bool exa_netfilter(const struct net *net);
 
 /* dst.c */
 struct exa_dst {
@@ -276,6 +278,7 @@ struct exa_dst {
 	u32 uid;
 	u8 tos;
 	bool local;			/* SO_DONTROUTE */
+	bool stream;			/* TCP, else UDP */
 
 	unsigned int gen;		/* of the namespace's devices */
 	struct rtable *rt;

@@ -13,7 +13,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/slab.h>
 
-#include "exasock.h"
+#include "tcp.h"
 
 #define IFACE_BITS	10
 
@@ -306,8 +306,10 @@ static int exa_iface_event(struct notifier_block *block, unsigned long event, vo
 		 * does; nothing more is held for it, for it is down for us (rule N8). With
 		 * its last device a port gives its transmit memory back.
 		 */
-		if (ifaces_lose(dev, event == NETDEV_CHANGEADDR))
+		if (ifaces_lose(dev, event == NETDEV_CHANGEADDR)) {
 			exa_flush_all();
+			exa_streams_device_gone();
+		}
 		if (event == NETDEV_CHANGEADDR && dev->flags & IFF_UP)
 			ifaces_gain(dev);
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * exasock: UDP sockets that overtake the kernel's stack on ExaNIC ports, in any
+ * exasock: UDP sockets and TCP connections that overtake the kernel's stack on ExaNIC ports, in any
  * number of network namespaces. See DESIGN.md beside this file.
  */
 
@@ -8,7 +8,7 @@
 #include <linux/moduleparam.h>
 #include <asm/tsc.h>
 
-#include "exasock.h"
+#include "tcp.h"
 
 /* Attachments, namespaces and devices come and go under this */
 DEFINE_MUTEX(exa_mutex);
@@ -29,6 +29,18 @@ unsigned int exa_max_sockets = 1024;
 module_param_named(max_sockets, exa_max_sockets, uint, 0644);
 MODULE_PARM_DESC(max_sockets, "accelerated sockets at a time, on the whole machine");
 
+bool exa_stream_enabled = true;
+module_param_named(tcp, exa_stream_enabled, bool, 0644);
+MODULE_PARM_DESC(tcp, "take TCP connections past the stack");
+
+unsigned int exa_stream_room = 0x20000;
+module_param_named(tcp_room, exa_stream_room, uint, 0444);
+MODULE_PARM_DESC(tcp_room, "bytes of a TCP connection's ring, and of its send buffer, a power of two, 16 KiB to 1 MiB");
+
+unsigned int exa_stream_rest_us = 1000;
+module_param_named(tcp_rest_us, exa_stream_rest_us, uint, 0644);
+MODULE_PARM_DESC(tcp_rest_us, "how soon after it went home a TCP connection may be taken again, us; doubles while it is not worth it");
+
 /* Bounded whatever the parameter says: a held datagram is a delayed one */
 u64 exa_hold_ns(void)
 {
@@ -43,18 +55,29 @@ bool exa_fresh(u64 heartbeat)
 	return heartbeat && get_cycles() - heartbeat <= cycles;
 }
 
+/* The same, within so many ns */
+bool exa_looked(u64 heartbeat, u64 ns)
+{
+	return heartbeat && get_cycles() - heartbeat <= div_u64(ns * tsc_khz, USEC_PER_SEC);
+}
+
 static int __init exa_init(void)
 {
 	int err;
 
 	exa_slots = clamp_t(unsigned int, rounddown_pow_of_two(max(exa_slots, 8U)), 8,
 			    EXASOCK_SLOTS_MAX);
+	exa_stream_room = clamp_t(unsigned int, rounddown_pow_of_two(max(exa_stream_room, 0x4000U)),
+				  0x4000, EXASOCK_STREAM_SIZE_MOST);
 	err = exa_socks_setup();
 	if (err)
 		return err;
-	err = exa_pernet_register();
+	err = exa_streams_setup();
 	if (err)
 		goto err_socks;
+	err = exa_pernet_register();
+	if (err)
+		goto err_streams;
 	err = exa_iface_register();
 	if (err)
 		goto err_pernet;
@@ -67,6 +90,8 @@ err_iface:
 	exa_iface_unregister();
 err_pernet:
 	exa_pernet_unregister();
+err_streams:
+	exa_streams_teardown();
 err_socks:
 	exa_socks_teardown();
 	return err;
@@ -77,6 +102,7 @@ static void __exit exa_exit(void)
 {
 	exa_chardev_unregister();
 	exa_iface_unregister();
+	exa_streams_teardown();
 	exa_pernet_unregister();
 	exa_socks_teardown();
 }

@@ -103,6 +103,13 @@ static bool netfilter(const struct net *net, unsigned int first, unsigned int se
 #endif
 }
 
+/* Whoever follows connections: TCP's are not taken past them, whatever the setting says */
+bool exa_netfilter(const struct net *net)
+{
+	return netfilter(net, NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN) ||
+	       netfilter(net, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING);
+}
+
 static bool ingress_hooks(const struct net_device *dev)
 {
 	bool found = rcu_access_pointer(dev->xdp_prog);

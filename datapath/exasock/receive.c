@@ -5,7 +5,7 @@
  * address name, and through it to a namespace (rule N3); what follows is looked up there.
  */
 
-#include "exasock.h"
+#include "tcp.h"
 
 /* A datagram, and those of its receivers that are accelerated */
 struct exa_arrival {
@@ -146,7 +146,7 @@ static bool receive(const struct exanic_rx_frame *frame)
 static enum exanic_rx_verdict exa_receive(struct exanic_rx_client *client,
 					  const struct exanic_rx_frame *frame)
 {
-	return receive(frame) ? EXANIC_RX_CONSUMED : EXANIC_RX_PASS;
+	return receive(frame) || exa_stream_receive(frame) ? EXANIC_RX_CONSUMED : EXANIC_RX_PASS;
 }
 
 static struct exanic_rx_client exa_client = {

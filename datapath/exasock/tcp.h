@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Streams: attached TCP connections, in turns the kernel's and ours.
+ *
+ * Lock order: RTNL, the context's lock, socket lock, exa_mutex or struct exa_stream.sending,
+ * struct exa_stream.lock, the socket's spinlock (which the stack takes when a segment is
+ * passed on with a stream locked: never the other way round).
+ */
+#ifndef EXASOCK_TCP_H
+#define EXASOCK_TCP_H
+
+#include <linux/skbuff.h>
+#include <net/tcp.h>
+
+#include "../include/exasock_stream.h"
+#include "exasock.h"
+
+#define EXA_FLIGHT	64	/* segments that may be unacknowledged, a power of two */
+#define EXA_STREAM_HELD	128	/* segments that wait for a connection to be home */
+
+/* Before the payload in an image: chunk header, Ethernet, VLAN tag, IPv4, TCP with time stamp */
+#define EXA_STREAM_HEADERS \
+	(EXANIC_TX_CHUNK_HEADER + EXANIC_TX_CHUNK_PADDING + VLAN_ETH_HLEN + 20 + 32)
+
+enum exa_place {
+	EXA_HOME,		/* the kernel's */
+	EXA_TAKEN,
+	EXA_LEAVING,		/* going home: what arrives waits, nothing is sent */
+};
+
+/* Received segment, as far as it has been looked at */
+struct exa_segment {
+	struct exa_packet packet;
+	u32 seq;
+	u32 ack;
+	u32 tsval;
+	u16 window;
+	u8 flags;
+	bool reserved;			/* a flag beyond the usual ones */
+	bool stamped;			/* time stamp, and no other option */
+	bool bare;			/* no option at all */
+	__wsum sum;			/* of the TCP header */
+};
+
+struct exa_stream {
+	struct kref ref;
+	struct exa_context *context;
+	struct exa_ns *ns;
+	struct hlist_node node;		/* exa_streams, by sk */
+	struct list_head list;		/* exa_streams_all: exa_mutex, read under RCU */
+	u32 handle;
+	bool gone;			/* under the socket's lock: never taken again */
+	atomic_t callers;		/* native calls that may be under way */
+	struct mutex sending;		/* who copies into the send buffer */
+	struct work_struct home;
+	struct rcu_work free;
+
+	spinlock_t lock;		/* all that follows */
+	struct sock *sk;		/* NULL: the socket is gone. Referenced while taken. */
+	enum exa_place place;
+	u32 reason;			/* to go home */
+	unsigned long grace;		/* of RCU: since then every segment came through us */
+	bool settled;			/* that is over */
+	int seen;			/* ifindex by which the last one came */
+	struct sk_buff_head held;
+
+	/* received */
+	u64 head;			/* offset in the ring of what comes next */
+	u64 consumed;			/* as last seen in the tail */
+	u32 rcv_nxt;
+	u32 rcv_acked;			/* rcv_nxt as last acknowledged */
+	u32 rcv_edge;			/* right edge of the window, as advertised */
+	u32 rcv_window;			/* how far it is from what has been consumed */
+	u32 rcv_mss;
+	u32 ts_recent;
+
+	/* sent; byte of sequence number s lies at s % exa_stream_room in @buffer */
+	u32 snd_una;
+	u32 snd_nxt;
+	u32 write_seq;
+	u32 snd_wnd;
+	u32 snd_wl1;
+	u32 snd_sml;			/* end of the last segment smaller than mss */
+	u32 max_window;
+	u32 mss;
+	u32 cwnd;
+	u32 room;			/* most that may be in @buffer */
+	u32 ends[EXA_FLIGHT];		/* of the segments that are unacknowledged */
+	u32 flight;			/* how many, and */
+	u32 first;			/* the oldest of them */
+	u32 wait_ns;			/* for an acknowledgement */
+	bool nodelay;
+
+	/* both ways */
+	bool stamps;
+	bool usec_stamps;
+	u32 tsoffset;
+	u8 snd_wscale;
+	u8 rcv_wscale;
+	bool keepalive;
+	u32 kernel_una;			/* what the kernel's own state says meanwhile */
+	u32 kernel_rcv_nxt;
+	u64 moved;			/* segments when it was taken */
+
+	/* times: ktime, ns */
+	u64 ack_at;
+	u64 loss_at;
+	u64 look_at;
+	u64 unused_at;
+	u64 last;			/* segment, either way */
+	u64 since;
+	u64 armed;			/* when the timer fires; 0: it does not */
+	u64 rest_ns;
+	u64 rested_at;
+	u64 refused_ns;
+	struct hrtimer timer;
+
+	struct exasock_stream_control *control;	/* scribbled over by the process */
+	struct exasock_stream *ring;		/* written by us only */
+	struct page *control_page;
+	struct page **pages;
+	unsigned int nr_pages;
+	u8 *buffer;
+	u8 *image;
+	u32 image_room;			/* payload that it has room for */
+};
+
+/* main.c */
+extern unsigned int exa_stream_room;
+extern unsigned int exa_stream_rest_us;
+extern bool exa_stream_enabled;
+bool exa_looked(u64 heartbeat, u64 ns);
+
+/* tcp_stream.c */
+extern unsigned int exa_stream_count;
+int exa_streams_setup(void);
+void exa_streams_teardown(void);
+struct exa_stream *exa_stream_find(const struct sock *sk);
+struct exa_stream *exa_stream_get(struct exa_context *context, u32 handle);
+struct exa_stream *exa_stream_of(const struct sock *sk);
+void exa_stream_put(struct exa_stream *es);
+struct sock *exa_stream_sock(struct exa_stream *es);
+int exa_stream_attach(struct exa_context *context, struct exasock_attach *attach);
+int exa_stream_detach(struct exa_context *context, u32 handle);
+void exa_stream_detach_all(struct exa_context *context);
+int exa_stream_list(struct exasock_list *list);
+void exa_stream_send_home(struct exa_stream *es, u32 reason);
+void exa_streams_device_gone(void);
+void exa_streams_unseen(struct exa_ns *ns, const struct exa_packet *packet);
+
+/* tcp_memory.c */
+struct exa_stream *exa_stream_alloc(u32 mss);
+void exa_stream_free(struct exa_stream *es);
+int exa_stream_mmap(struct exa_stream *es, struct vm_area_struct *vma, u64 offset);
+u8 *exa_stream_at(const struct exa_stream *es, u64 offset, u32 *length);
+
+/* tcp_proto.c */
+extern struct proto exa_stream_proto;
+void exa_stream_proto_setup(void);
+
+/* tcp_take.c */
+u32 exa_stream_take(struct exa_stream *es, struct sock *sk);
+long exa_stream_ioctl_take(struct exa_stream *es);
+
+/* tcp_give.c */
+void exa_stream_give(struct exa_stream *es, struct sock *sk, u32 reason);
+void exa_stream_give_leaving(struct exa_stream *es);
+long exa_stream_ioctl_home(struct exa_stream *es);
+
+/* tcp_receive.c */
+bool exa_stream_receive(const struct exanic_rx_frame *frame);
+u64 exa_stream_unread(struct exa_stream *es);
+
+/* tcp_packet.c */
+enum exa_parse exa_segment_parse(const struct exanic_rx_frame *frame, struct exa_segment *segment);
+
+/* tcp_send.c */
+long exa_stream_send(struct exa_context *context, const struct exasock_stream_send *send);
+void exa_stream_push(struct exa_stream *es);
+
+/* tcp_transmit.c */
+u32 exa_stream_transmit(struct exa_stream *es, u32 seq, u32 length, u8 flags);
+u32 exa_stream_path(struct exa_stream *es, struct sock *sk, struct exa_dst **dst);
+void exa_stream_acknowledge(struct exa_stream *es);
+
+/* tcp_timer.c */
+void exa_stream_timer_setup(struct exa_stream *es);
+void exa_stream_timer(struct exa_stream *es, u64 *at, u64 ns);
+
+#endif /* EXASOCK_TCP_H */

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Sending on a taken connection: bytes go into the send buffer, and from there in
+ * segments as far as the peer's window, the congestion window as the kernel left it, and
+ * Nagle's rule allow; acknowledgements make room for more. Where the buffer's room ends,
+ * the connection goes home, and waiting is the kernel's.
+ */
+
+#include <linux/file.h>
+#include <linux/net.h>
+#include <linux/slab.h>
+#include <linux/uio.h>
+
+#include "tcp.h"
+
+/* How much of what waits may be sent now; 0: it waits for an acknowledgement */
+static u32 sendable(const struct exa_stream *es)
+{
+	u32 length = min(es->write_seq - es->snd_nxt, es->mss);
+	u32 window = es->snd_una + es->snd_wnd - es->snd_nxt;
+
+	if (es->flight >= es->cwnd || (s32)window < (s32)length)
+		return 0;
+	if (length < es->mss && !es->nodelay && es->flight && after(es->snd_sml, es->snd_una))
+		return 0;
+	return length;
+}
+
+/* Send what may be sent. Locked, bottom halves off; the connection may leave by it. */
+void exa_stream_push(struct exa_stream *es)
+{
+	while (es->place == EXA_TAKEN && es->snd_nxt != es->write_seq) {
+		u32 length = sendable(es), reason;
+		u8 flags = TCPHDR_ACK;
+
+		if (!length && es->flight)
+			return;
+		if (!length) {
+			exa_stream_send_home(es, EXASOCK_S_WINDOW);
+			return;
+		}
+		if (es->snd_nxt + length == es->write_seq)
+			flags |= TCPHDR_PSH;
+		reason = exa_stream_transmit(es, es->snd_nxt, length, flags);
+		if (reason) {
+			exa_stream_send_home(es, reason);
+			return;
+		}
+		es->snd_nxt += length;
+		if (length < es->mss)
+			es->snd_sml = es->snd_nxt;
+		es->ends[(es->first + es->flight++) & (EXA_FLIGHT - 1)] = es->snd_nxt;
+		if (!es->loss_at)
+			exa_stream_timer(es, &es->loss_at, es->wait_ns);
+	}
+}
+
+/* Taken, with room for @length bytes: 0 and where they begin. It is taken if need be. */
+static u32 prepare(struct exa_stream *es, struct sock *sk, size_t length, u32 *from)
+{
+	u32 reason = 0;
+
+	if (READ_ONCE(es->place) == EXA_HOME) {
+		lock_sock(sk);
+		reason = exa_stream_take(es, sk);
+		release_sock(sk);
+		if (reason)
+			return reason;
+	}
+	spin_lock_bh(&es->lock);
+	*from = es->write_seq;
+	if (es->place != EXA_TAKEN)
+		reason = EXASOCK_S_REST;
+	else if (length > es->room - (es->write_seq - es->snd_una))
+		reason = EXASOCK_S_ROOM;
+	spin_unlock_bh(&es->lock);
+	if (reason == EXASOCK_S_ROOM) {
+		lock_sock(sk);
+		exa_stream_give(es, sk, reason);
+		release_sock(sk);
+	}
+	return reason;
+}
+
+static bool copy(struct exa_stream *es, u32 seq, struct iov_iter *from)
+{
+	while (iov_iter_count(from)) {
+		u32 at = seq & (exa_stream_room - 1);
+		size_t part = min_t(size_t, iov_iter_count(from), exa_stream_room - at);
+
+		if (!copy_from_iter_full(es->buffer + at, part, from))
+			return false;
+		seq += part;
+	}
+	return true;
+}
+
+/* What was copied counts only if the connection is still where it was */
+static long commit(struct exa_stream *es, struct sock *sk, u32 from, size_t length)
+{
+	long ret = length;
+	bool leaving;
+
+	spin_lock_bh(&es->lock);
+	if (es->place == EXA_TAKEN && es->write_seq == from) {
+		es->write_seq += length;
+		exa_stream_push(es);
+	} else {
+		ret = -EOPNOTSUPP;
+	}
+	leaving = es->place == EXA_LEAVING;
+	spin_unlock_bh(&es->lock);
+	if (leaving) {
+		lock_sock(sk);
+		if (READ_ONCE(es->place) == EXA_LEAVING)
+			exa_stream_give(es, sk, es->reason);
+		release_sock(sk);
+	}
+	return ret;
+}
+
+static long send_on(struct exa_stream *es, struct sock *sk, struct iov_iter *from)
+{
+	size_t length = iov_iter_count(from);
+	long ret = -EOPNOTSUPP;
+	u32 at;
+
+	mutex_lock(&es->sending);
+	if (!prepare(es, sk, length, &at))
+		ret = copy(es, at, from) ? commit(es, sk, at, length) : -EFAULT;
+	mutex_unlock(&es->sending);
+	return ret;
+}
+
+long exa_stream_send(struct exa_context *context, const struct exasock_stream_send *send)
+{
+	struct iovec fast[UIO_FASTIOV], *iov = fast;
+	struct exa_stream *es;
+	struct socket *sock;
+	struct iov_iter from;
+	long ret = -ESTALE;
+	int err;
+
+	if (send->reserved || send->iovs > UIO_MAXIOV)
+		return -EINVAL;
+	es = exa_stream_get(context, send->handle);
+	if (!es)
+		return -ESTALE;
+	sock = sockfd_lookup(send->fd, &err);
+	if (!sock)
+		goto put;
+	if (READ_ONCE(es->sk) == sock->sk) {
+		ret = import_iovec(ITER_SOURCE, u64_to_user_ptr(send->iov), send->iovs,
+				   ARRAY_SIZE(fast), &iov, &from);
+		if (ret > 0)
+			ret = send_on(es, sock->sk, &from);
+		else if (!ret)
+			ret = -EOPNOTSUPP;	/* of nothing: whatever the kernel makes of it */
+		kfree(iov);
+	}
+	sockfd_put(sock);
+put:
+	exa_stream_put(es);
+	return ret;
+}
