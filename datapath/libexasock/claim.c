@@ -75,6 +75,8 @@ bool exa_held(struct exa_entry *entry)
 	u32 at = load_acquire(&entry->control->tail);
 	u32 head = load_acquire(&entry->ring->head);
 
+	if (entry->stream)
+		return exa_stream_unread(entry);
 	for (; at != head; at = (at + 1) & EXASOCK_NUMBER_MASK) {
 		u32 word = load_acquire(word_of(entry, at));
 

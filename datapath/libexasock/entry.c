@@ -20,11 +20,14 @@
 #define RETRY_FIRST	64UL
 #define RETRY_MOST	65536UL
 #define RETRY_LEFT_BITS	24
+/* And those of a TCP connection that may be a short one, or is not established yet */
+#define CONNECT_CALLS	6UL
 
 static struct exa_entry *entries;	/* all, only ever added to */
 static unsigned int used;
 static unsigned int resting;
 static u64 ends;
+static size_t stream_size;	/* 0: not known yet */
 
 static uintptr_t retry(unsigned long left, unsigned long distance)
 {
@@ -66,26 +69,52 @@ static bool is_plain_udp(int fd)
 	       option_is(fd, SO_PROTOCOL, IPPROTO_UDP);
 }
 
-static size_t ring_size(void)
+static bool is_plain_tcp(int fd)
 {
+	return option_is(fd, SO_TYPE, SOCK_STREAM) && option_is(fd, SO_DOMAIN, AF_INET) &&
+	       option_is(fd, SO_PROTOCOL, IPPROTO_TCP);
+}
+
+static size_t ring_size(bool stream)
+{
+	if (stream)
+		return EXASOCK_RING_HEADER + stream_size;
 	return EXASOCK_RING_HEADER + (size_t)exa_context.slots * EXASOCK_SLOT_SIZE;
 }
 
-/* Memory that reads as "nothing there", in place of whatever was */
-static void *blank(void *at)
+/* How large a stream's ring is: what the first one's header says, as far as it makes sense */
+static bool learn_stream_size(u32 handle)
 {
-	return mmap(at, RING_AT + ring_size(), PROT_READ | PROT_WRITE,
+	size_t most = EXASOCK_STREAM_SIZE_MOST;
+	const struct exasock_stream *stream;
+
+	if (stream_size)
+		return true;
+	stream = mmap(NULL, EXASOCK_RING_HEADER, PROT_READ, MAP_SHARED, exa_context.fd,
+		      (off_t)EXASOCK_MAP_STREAM_RING_AT(handle));
+	if (stream == MAP_FAILED)
+		return false;
+	if (stream->size <= most && !(stream->size & (stream->size - 1)))
+		stream_size = stream->size;
+	munmap((void *)stream, EXASOCK_RING_HEADER);
+	return stream_size;
+}
+
+/* Memory that reads as "nothing there", in place of whatever was */
+static void *blank(void *at, size_t room)
+{
+	return mmap(at, room, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED : 0), -1, 0);
 }
 
 /* An unused entry, the one that has rested longest, or a new one. NULL: no memory. */
-static struct exa_entry *entry_alloc(void)
+static struct exa_entry *entry_alloc(size_t room)
 {
 	struct exa_entry *entry, *best = NULL;
 	unsigned int i;
 
 	for (entry = resting > RESTING ? entries : NULL; entry; entry = entry->next)
-		if (!entry->fds && entry->memory && (!best || entry->ended < best->ended))
+		if (!entry->fds && entry->room >= room && (!best || entry->ended < best->ended))
 			best = entry;
 	for (entry = best ? NULL : entries; entry && !best; entry = entry->next)
 		if (!entry->fds && !entry->memory)
@@ -105,54 +134,62 @@ static struct exa_entry *entry_alloc(void)
 		resting--;
 		return best;
 	}
-	best->memory = blank(NULL);
+	best->memory = blank(NULL, room);
 	if (best->memory == MAP_FAILED) {
 		best->memory = NULL;
 		return NULL;
 	}
+	best->room = room;
 	return best;
 }
 
-static bool map(struct exa_entry *entry, u32 handle)
+static bool map(struct exa_entry *entry, u32 handle, bool stream)
 {
+	u64 control = stream ? EXASOCK_MAP_STREAM_AT(handle) : EXASOCK_MAP_CONTROL_AT(handle);
 	int fd = exa_context.fd;
 
 	return exa_device_map(entry->memory + CONTROL_AT, EXASOCK_CONTROL_SIZE,
 			      PROT_READ | PROT_WRITE, fd,
-			      EXASOCK_MAP_CONTROL_AT(handle)) != MAP_FAILED &&
-	       exa_device_map(entry->memory + RING_AT, ring_size(), PROT_READ, fd,
-			      EXASOCK_MAP_RING_AT(handle)) != MAP_FAILED;
+			      control) != MAP_FAILED &&
+	       exa_device_map(entry->memory + RING_AT, ring_size(stream), PROT_READ, fd,
+			      control + EXASOCK_MAP_RING) != MAP_FAILED;
 }
 
 /* The entry that has this attachment already: another descriptor of the same socket. Locked. */
-struct exa_entry *exa_entry_of_handle(u32 handle)
+struct exa_entry *exa_entry_of_handle(u32 handle, bool stream)
 {
 	struct exa_entry *entry;
 
 	for (entry = entries; entry; entry = entry->next)
-		if (entry->fds && entry->handle == handle && !load(&entry->ring->dead))
+		if (entry->fds && entry->handle == handle && !entry->stream == !stream &&
+		    !load(&entry->ring->dead))
 			return entry;
 	return NULL;
 }
 
 /* Without a descriptor yet. NULL: no memory; the attachment is over again. Locked. */
-struct exa_entry *exa_entry_start(const struct exasock_attach *attach)
+struct exa_entry *exa_entry_start(const struct exasock_attach *attach, bool stream)
 {
-	struct exa_entry *entry = entry_alloc();
+	struct exa_entry *entry = NULL;
 	u32 handle = attach->handle;
 	unsigned int i;
 
-	if (!entry || !map(entry, handle))
+	if (!stream || learn_stream_size(handle))
+		entry = entry_alloc(RING_AT + ring_size(stream));
+	if (!entry || !map(entry, handle, stream))
 		goto detach;
 	entry->control = entry->memory + CONTROL_AT;
 	entry->ring = entry->memory + RING_AT;
 	entry->slots = entry->memory + RING_AT + EXASOCK_RING_HEADER;
-	if (entry->ring->abi != EXASOCK_ABI_VERSION || entry->ring->slots != exa_context.slots)
+	entry->stream = stream ? entry->memory + RING_AT : NULL;
+	/* in a stream the same word is its size */
+	entry->mask = (stream ? (u32)stream_size : exa_context.slots) - 1;
+	if (entry->ring->abi != EXASOCK_ABI_VERSION || entry->ring->slots != entry->mask + 1)
 		goto detach;
-	entry->mask = exa_context.slots - 1;
 	entry->handle = handle;
 	/* what the native socket has from before: it is asked first */
-	store(&entry->seen, load(&entry->ring->native) - 1);
+	if (!stream)
+		store(&entry->seen, load(&entry->ring->native) - 1);
 	store(&entry->mode, 0);
 	for (i = 0; i < EXA_REFUSALS; i++)
 		entry->refused[i] = (struct exa_refusal){};
@@ -160,9 +197,9 @@ struct exa_entry *exa_entry_start(const struct exasock_attach *attach)
 	return entry;
 
 detach:
-	exa_context_ioctl(EXASOCK_IOC_DETACH, &handle);
+	exa_context_ioctl(stream ? EXASOCK_IOC_STREAM_DETACH : EXASOCK_IOC_DETACH, &handle);
 	if (entry) {
-		blank(entry->memory);
+		blank(entry->memory, entry->room);
 		entry->ended = ++ends;
 		resting++;
 	}
@@ -177,8 +214,9 @@ void exa_entry_put(struct exa_entry *entry)
 	if (--entry->fds)
 		return;
 	store_release(&entry->generation, entry->generation + 1);
-	exa_context_ioctl(EXASOCK_IOC_DETACH, &entry->handle);
-	blank(entry->memory);
+	exa_context_ioctl(entry->stream ? EXASOCK_IOC_STREAM_DETACH : EXASOCK_IOC_DETACH,
+			  &entry->handle);
+	blank(entry->memory, entry->room);
 	entry->ended = ++ends;
 	resting++;
 	used--;
@@ -230,7 +268,7 @@ void exa_entries_forget(void)
 			continue;
 		entry->generation++;
 		entry->looking = false;
-		blank(entry->memory);
+		blank(entry->memory, entry->room);
 		entry->fds = 0;
 		entry->ended = ++ends;
 		resting++;
@@ -261,13 +299,15 @@ static uintptr_t refused(int error, uintptr_t was)
 	case EMFILE:
 	case ENOMEM:
 		return retry_later(was);
+	case ENOTCONN:
+		return retry(CONNECT_CALLS, RETRY_FIRST);
 	default:
 		return EXA_NATIVE;
 	}
 }
 
 /* Locked; @was: what its word said */
-static uintptr_t attach(int fd, uintptr_t was)
+static uintptr_t attach(int fd, uintptr_t was, bool stream)
 {
 	struct exasock_attach attach = { .fd = fd };
 	struct exa_entry *entry;
@@ -278,15 +318,15 @@ static uintptr_t attach(int fd, uintptr_t was)
 	error = -exa_context_open();
 	if (error)
 		return refused(error, was);
-	if (exa_context_ioctl(EXASOCK_IOC_ATTACH, &attach)) {
+	if (exa_context_ioctl(stream ? EXASOCK_IOC_STREAM_ATTACH : EXASOCK_IOC_ATTACH, &attach)) {
 		error = errno;
 		if (error == EBADF && exa_context_lost())
 			return retry_later(was);
 		return refused(error, was);
 	}
-	entry = exa_entry_of_handle(attach.handle);
+	entry = exa_entry_of_handle(attach.handle, stream);
 	if (!entry)
-		entry = exa_entry_start(&attach);
+		entry = exa_entry_start(&attach, stream);
 	if (!entry)
 		return refused(ENOMEM, was);
 	entry->fds++;
@@ -304,7 +344,7 @@ bool exa_may_attach(int fd)
 
 	if (is == EXA_UNKNOWN && exa_environment()->default_disable)
 		return false;
-	if (is == EXA_UNKNOWN && !is_plain_udp(fd)) {
+	if (is == EXA_UNKNOWN && !is_plain_udp(fd) && !is_plain_tcp(fd)) {
 		swap_if(cell, &is, (uintptr_t)EXA_NATIVE);
 		is = EXA_NATIVE;
 	}
@@ -328,6 +368,7 @@ struct exa_entry *exa_find_slow(int fd)
 	uintptr_t *cell = exa_cell_make(fd), is, becomes;
 	int error = errno;
 	struct exa_kept kept;
+	bool stream;
 
 	if (!cell)
 		goto none;
@@ -345,10 +386,15 @@ struct exa_entry *exa_find_slow(int fd)
 	if (!exa_mine())
 		goto none;
 	errno = 0;
-	if (!is_plain_udp(fd)) {
+	stream = is_plain_tcp(fd);
+	if (!stream && !is_plain_udp(fd)) {
 		/* a number that is nothing may become a socket at this moment */
 		if (errno != EBADF)
 			swap_if(cell, &is, (uintptr_t)EXA_NATIVE);
+		goto none;
+	}
+	if (stream && (is == EXA_UNKNOWN || is == EXA_ENABLED)) {
+		swap_if(cell, &is, retry(CONNECT_CALLS, RETRY_FIRST));
 		goto none;
 	}
 	exa_life_start();
@@ -356,7 +402,7 @@ struct exa_entry *exa_find_slow(int fd)
 	is = load(cell);
 	becomes = is;
 	if (!exa_cell_counts(is)) {
-		becomes = attach(fd, is);
+		becomes = attach(fd, is, stream);
 		store_release(cell, becomes);
 	}
 	exa_unlock(&kept);

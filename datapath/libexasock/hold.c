@@ -33,6 +33,12 @@ void exa_flush(struct exa_entry *entry)
 	u32 handle = entry->handle;
 	int kept = errno;
 
+	if (entry->stream) {
+		if (exa_stream_taken(entry))
+			exa_context_ioctl(EXASOCK_IOC_STREAM_HOME, &handle);
+		errno = kept;
+		return;
+	}
 	exa_context_ioctl(EXASOCK_IOC_FLUSH, &handle);
 	exa_settle(entry, head);
 	errno = kept;
@@ -42,7 +48,10 @@ void exa_flush(struct exa_entry *entry)
 void exa_hand_over(struct exa_entry *entry)
 {
 	store(&entry->control->heartbeat, 0);
-	exa_flush(entry);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	/* a connection may stay taken meanwhile: what comes next brings it home */
+	if (!entry->stream || exa_stream_unread(entry))
+		exa_flush(entry);
 }
 
 /* All that looked, but those that @watcher goes on looking at itself */

@@ -22,7 +22,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
-#include "../include/exasock_abi.h"
+#include "../include/exasock_stream.h"
 #include "libc.h"
 
 typedef __u8 u8;
@@ -133,6 +133,7 @@ struct exa_entry {
 	struct exasock_control *control;
 	const struct exasock_ring *ring;
 	const u8 *slots;
+	const struct exasock_stream *stream;	/* @ring again, of TCP; NULL: UDP */
 	u32 mask;
 	u32 handle;
 	u32 generation;	/* grows when the attachment ends */
@@ -147,6 +148,7 @@ struct exa_entry {
 	struct exa_entry *next;	/* all entries ever made */
 	u64 ended;		/* in what order they became unused */
 	void *memory;
+	size_t room;		/* of it */
 	struct exa_refusal refused[EXA_REFUSALS];
 } EXA_ATTRIBUTE(aligned(64));
 
@@ -200,8 +202,8 @@ void exa_copy_cell(int from, int to);
 
 /* entry.c */
 struct exa_entry *exa_find_slow(int fd);
-struct exa_entry *exa_entry_of_handle(u32 handle);
-struct exa_entry *exa_entry_start(const struct exasock_attach *attach);
+struct exa_entry *exa_entry_of_handle(u32 handle, bool stream);
+struct exa_entry *exa_entry_start(const struct exasock_attach *attach, bool stream);
 void exa_entry_put(struct exa_entry *entry);
 void exa_entry_drop(struct exa_entry *entry, uintptr_t to);
 void exa_entries_share(void);
@@ -311,6 +313,18 @@ enum exa_look {
 };
 
 enum exa_look exa_look(struct exa_entry *entry, const struct exa_receive *receive, ssize_t *got);
+
+/* stream.c: TCP, in turns the kernel's and ours */
+#define EXA_STREAM_FLAGS	(MSG_DONTWAIT | MSG_PEEK | MSG_WAITALL | MSG_CMSG_CLOEXEC | \
+				 MSG_NOSIGNAL)
+
+bool exa_stream_taken(const struct exa_entry *entry);
+bool exa_stream_unread(const struct exa_entry *entry);
+bool exa_stream_want(struct exa_entry *entry);
+bool exa_stream_send(struct exa_entry *entry, int fd, const struct iovec *iov, size_t iovs,
+		     ssize_t *sent);
+enum exa_look exa_stream_look(struct exa_entry *entry, const struct exa_receive *receive,
+			      ssize_t *got);
 
 /* deliver.c: from the slot to the caller's buffers */
 ssize_t exa_deliver(const struct exasock_slot *slot, const struct exa_receive *receive);

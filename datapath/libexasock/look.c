@@ -43,6 +43,8 @@ enum exa_look exa_look(struct exa_entry *entry, const struct exa_receive *receiv
 {
 	u32 number;
 
+	if (entry->stream)
+		return exa_stream_look(entry, receive, got);
 	exa_heartbeat(entry);
 	if (unlikely(load(&entry->ring->dead))) {
 		exa_entry_drop(entry, EXA_ENABLED);

@@ -86,17 +86,21 @@ static ssize_t wait_for(struct exa_entry *entry, const struct exa_receive *recei
 			struct exa_signals before, u32 generation)
 {
 	u64 spin = exa_environment()->spin_ns, timeout, start, spun = 0;
+	bool all = entry->stream && receive->flags & MSG_WAITALL;
 	int kept = errno, mode, i;
 	ssize_t got;
 
 	mode = exa_nonblocking(entry, receive->fd);
 	if (mode < 0)
 		return exa_receive_native(receive, receive->flags);
-	if (mode) {
+	if (mode && !all) {
 		errno = EAGAIN;
 		return -1;
 	}
 	timeout = timeout_of(receive->fd);
+	/* what is there is not all of it: how long to wait for the rest the kernel knows */
+	if (all && (mode || timeout != EXA_FOREVER))
+		return exa_receive_native(receive, receive->flags);
 	if (spin > timeout)
 		spin = timeout;
 	start = exa_now();
@@ -118,7 +122,12 @@ static ssize_t wait_for(struct exa_entry *entry, const struct exa_receive *recei
 			if (timeout != EXA_FOREVER ? exa_signals.handled != before.handled :
 			    exa_signals.interrupting != before.interrupting) {
 				errno = EINTR;
-				return -1;
+				if (!all)
+					return -1;
+				got = exa_receive_native(receive, receive->flags | MSG_DONTWAIT);
+				if (got < 0 && errno == EAGAIN)
+					errno = EINTR;
+				return got;
 			}
 			__builtin_ia32_pause();
 		}
@@ -159,8 +168,12 @@ ssize_t exa_receive(struct exa_entry *entry, const struct exa_receive *receive)
 static struct exa_entry *receiver(int fd, int flags, bool plain)
 {
 	struct exa_entry *entry = exa_find(fd);
+	int known;
 
-	if (!entry || likely(plain && !(flags & ~EXA_RECEIVE_FLAGS)))
+	if (!entry)
+		return NULL;
+	known = entry->stream ? EXA_STREAM_FLAGS : EXA_RECEIVE_FLAGS;
+	if (likely(plain && !(flags & ~known)))
 		return entry;
 	exa_hand_over(entry);
 	return NULL;

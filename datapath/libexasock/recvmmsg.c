@@ -79,7 +79,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int fl
 
 	if (!entry)
 		return real(recvmmsg)(fd, messages, count, flags, timeout);
-	if (!count || timeout || flags & ~allowed || waits(entry, fd, flags) ||
+	if (entry->stream || !count || timeout || flags & ~allowed || waits(entry, fd, flags) ||
 	    !exa_receivable_msg(&messages->msg_hdr)) {
 		exa_hand_over(entry);
 		return real(recvmmsg)(fd, messages, count, flags, timeout);

@@ -137,6 +137,8 @@ static bool overtake_buffer(int fd, const void *buffer, size_t length, int flags
 	struct iovec iov = { (void *)buffer, length };
 	struct exasock_send send = { .fd = fd, .iov = (uintptr_t)&iov, .iovs = 1 };
 
+	if (entry && entry->stream)
+		return !(flags & ~SEND_FLAGS) && exa_stream_send(entry, fd, &iov, 1, sent);
 	return entry && !(flags & ~SEND_FLAGS) && length <= LENGTH_MOST &&
 	       address(&send, name, namelen) && overtake(entry, &send, sent);
 }
@@ -146,6 +148,9 @@ static bool overtake_msg(struct exa_entry *entry, int fd, const struct msghdr *m
 {
 	struct exasock_send send = { .fd = fd, .iov = (uintptr_t)msg->msg_iov };
 
+	if (entry->stream)
+		return !(flags & ~SEND_FLAGS) && !msg->msg_controllen &&
+		       exa_stream_send(entry, fd, msg->msg_iov, msg->msg_iovlen, sent);
 	if (flags & ~SEND_FLAGS || msg->msg_iovlen > IOV_MAX ||
 	    !address(&send, msg->msg_name, msg->msg_namelen) || !control(&send, msg))
 		return false;

@@ -21,8 +21,11 @@ static void kernels_turn(int fd)
 {
 	struct exa_entry *entry = exa_known(fd);
 
-	if (entry)
-		exa_hand_over(entry);
+	if (!entry)
+		return;
+	exa_hand_over(entry);
+	if (entry->stream)
+		exa_flush(entry);
 }
 
 /* After a call that may have changed why it was refused */

@@ -17,6 +17,8 @@ void exa_watch_entry(struct exa_wait *wait, struct exa_entry *entry, u32 generat
 	    load(&entry->ring->dead))
 		return;
 	store(&entry->watcher, wait);
+	if (entry->stream && !exa_stream_taken(entry))
+		exa_stream_want(entry);
 	wait->watched[wait->count++] = (struct exa_watched){
 		.entry = entry, .generation = generation, .at = at,
 	};
