@@ -16,6 +16,7 @@
 #include "exasock.h"
 
 #define EXA_FLIGHT	64	/* segments that may be unacknowledged, a power of two */
+#define EXA_NARROW_NS	(200ULL * NSEC_PER_USEC)	/* between looks whether it was read */
 #define EXA_STREAM_HELD	128	/* segments that wait for a connection to be home */
 
 /* Before the payload in an image: chunk header, Ethernet, VLAN tag, IPv4, TCP with time stamp */
@@ -72,6 +73,7 @@ struct exa_stream {
 	u32 rcv_edge;			/* right edge of the window, as advertised */
 	u32 rcv_window;			/* how far it is from what has been consumed */
 	u32 rcv_mss;
+	bool narrow;			/* the window, for want of reading */
 	u32 ts_recent;
 
 	/* sent; byte of sequence number s lies at s % exa_stream_room in @buffer */

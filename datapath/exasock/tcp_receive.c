@@ -79,8 +79,7 @@ static u32 data_obstacle(struct exa_stream *es, u32 length)
 {
 	if (!exa_fresh(READ_ONCE(es->control->heartbeat)))
 		return EXASOCK_R_IDLE;
-	/* a window that closes is the kernel's to open again */
-	if (exa_stream_unread(es) + length > min(exa_stream_room, es->rcv_window / 2))
+	if (exa_stream_unread(es) + length > min(exa_stream_room, es->rcv_window))
 		return EXASOCK_R_FULL;
 	return 0;
 }
@@ -149,8 +148,12 @@ static void delivered(struct exa_stream *es, u32 length)
 		exa_stream_send_home(es, EXASOCK_R_SLEEP);
 		return;
 	}
-	if (!es->look_at)
+	if (!es->narrow && es->rcv_edge - es->rcv_nxt < es->rcv_window / 2) {
+		es->narrow = true;	/* it must be told when it is wide again */
+		exa_stream_timer(es, &es->look_at, EXA_NARROW_NS);
+	} else if (!es->look_at) {
 		exa_stream_timer(es, &es->look_at, max(exa_hold_ns(), 10ULL * NSEC_PER_USEC));
+	}
 }
 
 static void owe_acknowledgement(struct exa_stream *es)

@@ -182,6 +182,7 @@ static void take(struct exa_stream *es, struct sock *sk)
 	es->ack_at = 0;
 	es->loss_at = 0;
 	es->look_at = 0;
+	es->narrow = false;
 	es->ring->takes++;
 	smp_store_release(&es->control->tail, es->head << 1 | EXASOCK_STREAM_OPEN);
 	exa_stream_timer(es, &es->unused_at, NSEC_PER_SEC);

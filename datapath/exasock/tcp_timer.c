@@ -34,12 +34,17 @@ void exa_stream_timer(struct exa_stream *es, u64 *at, u64 ns)
 static void look(struct exa_stream *es, u64 now)
 {
 	u64 hold = max(exa_hold_ns(), 10ULL * NSEC_PER_USEC);
+	u64 unread = exa_stream_unread(es);
 
 	es->look_at = 0;
-	if (!exa_stream_unread(es))
+	if (es->narrow && unread <= es->rcv_window / 4) {
+		es->narrow = false;
+		exa_stream_acknowledge(es);
+	}
+	if (!unread || es->place != EXA_TAKEN)
 		return;
 	if (exa_looked(READ_ONCE(es->control->heartbeat), hold))
-		es->look_at = now + hold;
+		es->look_at = now + (es->narrow ? EXA_NARROW_NS : hold);
 	else
 		exa_stream_send_home(es, EXASOCK_R_TIMEOUT);
 }
