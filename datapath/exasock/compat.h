@@ -15,6 +15,9 @@
 #include <net/inet_dscp.h>
 #include <net/inet_sock.h>
 #include <net/net_namespace.h>
+#ifdef EXASOCK_HAVE_RX_QUEUE
+#include <net/netdev_rx_queue.h>
+#endif
 #include <net/route.h>
 #include <net/sock.h>
 #include <net/udp.h>

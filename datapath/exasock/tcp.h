@@ -90,7 +90,7 @@ struct exa_stream {
 	u32 ends[EXA_FLIGHT];		/* of the segments that are unacknowledged */
 	u32 flight;			/* how many, and */
 	u32 first;			/* the oldest of them */
-	u32 wait_ns;			/* for an acknowledgement */
+	u32 wait_ns;			/* for an acknowledgment */
 	bool nodelay;
 
 	/* both ways */

@@ -177,7 +177,7 @@ static int write_back(struct exa_stream *es, struct sock *sk, u32 unread)
 	err = put_unread(es, sk, unread);
 	tp->rcv_wup = es->rcv_acked;
 	tp->rcv_wnd = es->rcv_edge - es->rcv_acked;
-#ifdef EXANIC_HAVE_RCV_MWND_SEQ
+#ifdef EXASOCK_HAVE_RCV_MWND_SEQ
 	tp->rcv_mwnd_seq = es->rcv_edge;
 #endif
 	tp->repair_queue = TCP_SEND_QUEUE;
@@ -201,7 +201,7 @@ static void wake(struct sock *sk, u32 unread)
 		sock_set_flag(sk, SOCK_KEEPOPEN);
 	}
 	if (tp->rcv_nxt != tp->rcv_wup)
-#ifdef EXANIC_HAVE_SEND_ACK_FLAGS
+#ifdef EXASOCK_HAVE_SEND_ACK_FLAGS
 		__tcp_send_ack(sk, tp->rcv_nxt, 0);
 #else
 		__tcp_send_ack(sk, tp->rcv_nxt);

@@ -60,7 +60,7 @@ static int stream_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
 	return ret;
 }
 
-#ifdef EXANIC_HAVE_RECVMSG_ADDR_LEN
+#ifdef EXASOCK_HAVE_RECVMSG_ADDR_LEN
 static int stream_recvmsg(struct sock *sk, struct msghdr *msg, size_t size, int flags,
 			  int *addr_len)
 {

@@ -39,7 +39,9 @@ static u32 lower_obstacle(struct exa_stream *es, const struct exa_iface *iface,
 		return EXASOCK_R_DEVICE;
 	if (raw_sockets(es->ns->net))
 		return EXASOCK_R_SHARED;
-	reason = exa_rx_obstacle(es->ns, iface, es->sk);
+	reason = exa_rx_obstacle(es->ns, iface);
+	if (!reason)
+		reason = exa_rx_sock_obstacle(es->sk);
 	if (!reason && READ_ONCE(es->ns->bypass) && exa_netfilter(es->ns->net))
 		reason = EXASOCK_R_FILTER;
 	if (!reason && !exa_flow_local(es->ns, iface, packet, &spec_dst))
@@ -97,8 +99,9 @@ static __wsum copy_payload(struct exa_stream *es, const struct exa_packet *packe
 		u32 part = min(packet->length - done, EXANIC_RX_CHUNK_DATA - inside);
 		u8 *to = exa_stream_at(es, es->head + done, &part);
 
-		sum = csum_block_add(sum, csum_partial_copy_nocheck(
-			exanic_rx_frame_chunk(frame, chunk)->data + inside, to, part), done);
+		const u8 *from = exanic_rx_frame_chunk(frame, chunk)->data + inside;
+
+		sum = csum_block_add(sum, csum_partial_copy_nocheck(from, to, part), done);
 		done += part;
 	}
 	return sum;
@@ -142,6 +145,7 @@ static void delivered(struct exa_stream *es, u32 length)
 	es->rcv_nxt += length;
 	es->ring->rx_segments++;
 	es->ring->rx_bytes += length;
+	/* the bytes, then the number that makes readers look */
 	smp_store_release(&es->ring->head, es->head);
 	smp_mb();	/* with who stops looking, and then looks at the head */
 	if (!READ_ONCE(es->control->heartbeat)) {
@@ -156,7 +160,7 @@ static void delivered(struct exa_stream *es, u32 length)
 	}
 }
 
-static void owe_acknowledgement(struct exa_stream *es)
+static void owe_acknowledgment(struct exa_stream *es)
 {
 	if (es->place != EXA_TAKEN || es->rcv_acked == es->rcv_nxt)
 		return;		/* it went along with data */
@@ -191,7 +195,7 @@ static u32 accept(struct exa_stream *es, const struct exa_iface *iface,
 		delivered(es, length);
 	exa_stream_push(es);
 	if (length)
-		owe_acknowledgement(es);
+		owe_acknowledgment(es);
 	return 0;
 }
 

@@ -2,7 +2,7 @@
 /*
  * Sending on a taken connection: bytes go into the send buffer, and from there in
  * segments as far as the peer's window, the congestion window as the kernel left it, and
- * Nagle's rule allow; acknowledgements make room for more. Where the buffer's room ends,
+ * Nagle's rule allow; acknowledgments make room for more. Where the buffer's room ends,
  * the connection goes home, and waiting is the kernel's.
  */
 
@@ -13,7 +13,7 @@
 
 #include "tcp.h"
 
-/* How much of what waits may be sent now; 0: it waits for an acknowledgement */
+/* How much of what waits may be sent now; 0: it waits for an acknowledgment */
 static u32 sendable(const struct exa_stream *es)
 {
 	u32 length = min(es->write_seq - es->snd_nxt, es->mss);

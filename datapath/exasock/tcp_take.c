@@ -7,7 +7,6 @@
 
 #include <net/inet_connection_sock.h>
 #include <net/ip.h>
-#include <net/netdev_rx_queue.h>
 
 #include "tcp.h"
 
@@ -85,7 +84,7 @@ static u32 path_obstacle(struct exa_stream *es, struct sock *sk)
 		return EXASOCK_S_UNSEEN;
 	if (detours(dst->iface))
 		return EXASOCK_R_STACKED;
-	return exa_rx_obstacle(es->ns, dst->iface, sk);
+	return exa_rx_obstacle(es->ns, dst->iface) ?: exa_rx_sock_obstacle(sk);
 }
 
 /* Socket and stream locked, under RCU */
@@ -143,7 +142,7 @@ static void snapshot(struct exa_stream *es, struct sock *sk)
 	es->nodelay = tp->nonagle & TCP_NAGLE_OFF;
 
 	es->stamps = tp->rx_opt.tstamp_ok;
-#ifdef EXANIC_HAVE_TCP_USEC_TS
+#ifdef EXASOCK_HAVE_TCP_USEC_TS
 	es->usec_stamps = tp->tcp_usec_ts;
 #endif
 	es->tsoffset = tp->tsoffset;
@@ -184,6 +183,7 @@ static void take(struct exa_stream *es, struct sock *sk)
 	es->look_at = 0;
 	es->narrow = false;
 	es->ring->takes++;
+	/* with everything else in its place, readers may look */
 	smp_store_release(&es->control->tail, es->head << 1 | EXASOCK_STREAM_OPEN);
 	exa_stream_timer(es, &es->unused_at, NSEC_PER_SEC);
 	if (es->rcv_acked != es->rcv_nxt)

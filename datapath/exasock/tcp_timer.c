@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What becomes due while a connection is taken: an acknowledgement we owe, one that we
+ * What becomes due while a connection is taken: an acknowledgment we owe, one that we
  * wait for, bytes that nobody reads, a connection that nobody uses. One timer for all.
  */
 

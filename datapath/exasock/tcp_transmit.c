@@ -48,7 +48,7 @@ u32 exa_stream_path(struct exa_stream *es, struct sock *sk, struct exa_dst **dst
 
 static u32 now_stamp(const struct exa_stream *es)
 {
-#ifdef EXANIC_HAVE_TCP_CLOCK_TS
+#ifdef EXASOCK_HAVE_TCP_CLOCK_TS
 	return tcp_clock_ts(es->usec_stamps) + es->tsoffset;
 #else
 	return tcp_time_stamp_raw() + es->tsoffset;

@@ -22,7 +22,7 @@
 #include "exasock_abi.h"
 
 /* mmap offset of what belongs to a stream's handle, in bytes: control page, then ring */
-#define EXASOCK_MAP_STREAMS	(1ULL << 60)
+#define EXASOCK_MAP_STREAMS	0x1000000000000000ULL
 #define EXASOCK_MAP_STREAM_AT(handle) \
 	(EXASOCK_MAP_STREAMS + (__u64)(handle) * EXASOCK_MAP_STRIDE)
 #define EXASOCK_MAP_STREAM_RING_AT(handle) (EXASOCK_MAP_STREAM_AT(handle) + EXASOCK_MAP_RING)
@@ -40,10 +40,10 @@ enum exasock_stream_reason {
 	EXASOCK_S_FLAGS,	/* SYN, FIN, RST or urgent data */
 	EXASOCK_S_TCPOPTION,	/* options other than the time stamp, or none where one was due */
 	EXASOCK_S_PAWS,		/* a time stamp from the past */
-	EXASOCK_S_DUPACK,	/* the peer repeats an acknowledgement */
+	EXASOCK_S_DUPACK,	/* the peer repeats an acknowledgment */
 	EXASOCK_S_BADACK,	/* it acknowledges what is not outstanding */
 	EXASOCK_S_WINDOW,	/* a window is closed, or overrun */
-	EXASOCK_S_LOSS,		/* no acknowledgement in time */
+	EXASOCK_S_LOSS,		/* no acknowledgment in time */
 	EXASOCK_S_ECN,		/* a congestion mark */
 	EXASOCK_S_ROOM,		/* more than the send buffer has room for */
 	EXASOCK_S_STATE,	/* not established, or an error or shutdown is pending */
