@@ -145,6 +145,7 @@ static int stream_getsockopt(struct sock *sk, int level, int name, char __user *
 	return ret;
 }
 
+#ifdef EXASOCK_HAVE_IOCTL_POINTER
 static int stream_ioctl(struct sock *sk, int command, int *argument)
 {
 	struct exa_stream *es = enter(sk);
@@ -154,6 +155,17 @@ static int stream_ioctl(struct sock *sk, int command, int *argument)
 	leave(es);
 	return ret;
 }
+#else
+static int stream_ioctl(struct sock *sk, int command, unsigned long argument)
+{
+	struct exa_stream *es = enter(sk);
+	int ret;
+
+	ret = tcp_prot.ioctl(sk, command, argument);
+	leave(es);
+	return ret;
+}
+#endif
 
 static int stream_abort(struct sock *sk, int err)
 {

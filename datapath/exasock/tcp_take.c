@@ -29,7 +29,7 @@ static bool has_options(const struct sock *sk)
 	    inet_cmsg_flags(inet))
 		return true;
 	if (tp->recvmsg_inq || tp->nonagle & TCP_NAGLE_CORK || tp->repair ||
-	    tp->ecn_flags & TCP_ECN_OK || tp->tcp_tx_delay || tp->bpf_sock_ops_cb_flags ||
+	    exa_tcp_ecn(tp) || tp->tcp_tx_delay || tp->bpf_sock_ops_cb_flags ||
 	    rcu_access_pointer(tp->fastopen_rsk) || tp->fastopen_req || sk->sk_user_data)
 		return true;
 #ifdef CONFIG_TCP_MD5SIG
@@ -66,7 +66,7 @@ static bool detours(const struct exa_iface *iface)
 
 	for (i = 0; i < iface->depth; i++)
 		if (rcu_access_pointer(iface->chain[i]->_rx->rps_map) ||
-		    rcu_access_pointer(iface->chain[i]->_rx->rps_flow_table))
+		    exa_flow_table(iface->chain[i]->_rx))
 			return true;
 #endif
 	return false;
