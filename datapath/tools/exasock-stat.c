@@ -15,14 +15,7 @@
 #include <unistd.h>
 
 #include "reasons.h"
-
-struct options {
-	bool all;
-	bool json;
-	bool reasons;
-	bool filters;
-	const char *filters_to;
-};
+#include "stat.h"
 
 static const char usage[] =
 	"Usage: exasock-stat [-a] [-j] [-r]\n"
@@ -39,7 +32,7 @@ static const char usage[] =
 	"                         setting it needs CAP_NET_ADMIN in the namespace\n"
 	"  -h, --help\n";
 
-static _Noreturn void fail(const char *format, ...)
+_Noreturn void fail(const char *format, ...)
 {
 	va_list arguments;
 
@@ -69,30 +62,29 @@ static int open_device(void)
 	return fd;
 }
 
-static struct exasock_stat *list(int fd, bool all, unsigned int *count, __u64 *refused)
+/* Everything that @request, a LIST, gives; each @size bytes */
+void *list(int fd, unsigned long request, bool all, size_t size, struct exasock_list *asked)
 {
-	struct exasock_list request = { .flags = all ? EXASOCK_LIST_ALL : 0 };
-	struct exasock_stat *stats = NULL;
 	unsigned int room = 64;
+	void *stats = NULL;
+
+	*asked = (struct exasock_list){ .flags = all ? EXASOCK_LIST_ALL : 0 };
 
 	for (;;) {
-		stats = realloc(stats, room * sizeof(*stats));
+		stats = realloc(stats, room * size);
 		if (!stats)
 			fail("no memory for %u sockets", room);
-		request.stats = (uintptr_t)stats;
-		request.room = room;
-		if (ioctl(fd, EXASOCK_IOC_LIST, &request)) {
+		asked->stats = (uintptr_t)stats;
+		asked->room = room;
+		if (ioctl(fd, request, asked)) {
 			if (errno == EPERM)
 				fail("-a needs CAP_NET_ADMIN in the initial namespace");
 			fail("listing sockets: %s", strerror(errno));
 		}
-		if (request.count <= room)
-			break;
-		room = request.count + 64;
+		if (asked->count <= room)
+			return stats;
+		room = asked->count + 64;
 	}
-	*count = request.count;
-	memcpy(refused, request.refused, sizeof(request.refused));
-	return stats;
 }
 
 static uint64_t total(const __u64 *counts)
@@ -105,7 +97,7 @@ static uint64_t total(const __u64 *counts)
 	return sum;
 }
 
-static const char *address(char *to, size_t size, __be32 host, __be16 port)
+const char *address(char *to, size_t size, __be32 host, __be16 port)
 {
 	char name[INET_ADDRSTRLEN];
 
@@ -115,7 +107,7 @@ static const char *address(char *to, size_t size, __be32 host, __be16 port)
 }
 
 /* A program's name as JSON wants it: it may be anything */
-static void put_name(const __u8 *name)
+void put_name(const __u8 *name)
 {
 	unsigned int i;
 
@@ -209,21 +201,22 @@ static void show_refusals(bool json, const __u64 *counts)
 
 static void show_all(int fd, const struct options *options)
 {
-	unsigned int count, i;
-	__u64 refused[sizeof(((struct exasock_list *)NULL)->refused) / sizeof(__u64)];
-	struct exasock_stat *stats = list(fd, options->all, &count, refused);
+	struct exasock_list asked;
+	struct exasock_stat *stats =
+		list(fd, EXASOCK_IOC_LIST, options->all, sizeof(*stats), &asked);
+	unsigned int i;
 
 	if (!options->json)
 		printf("%7s %-15s %8s %-21s %-21s %10s %10s %10s %10s\n", "PID", "PROGRAM", "NETNS",
 		       "LOCAL", "PEER", "RX FAST", "RX KERNEL", "TX FAST", "TX KERNEL");
-	for (i = 0; i < count; i++) {
+	for (i = 0; i < asked.count; i++) {
 		if (options->json)
 			show_json(&stats[i]);
 		else
 			show(&stats[i], options->reasons);
 	}
 	if (options->reasons)
-		show_refusals(options->json, refused);
+		show_refusals(options->json, asked.refused);
 	free(stats);
 }
 
@@ -291,6 +284,8 @@ int main(int argc, char **argv)
 		setting_of_filters(fd, options.filters_to);
 	else
 		show_all(fd, &options);
+	if (!options.filters)
+		show_streams(fd, &options);
 	close(fd);
 	return 0;
 }

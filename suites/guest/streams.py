@@ -38,7 +38,7 @@ STREAM_DETACH = exasock._number(1, 0x51, 4)
 STREAM_HOME = exasock._number(1, 0x52, 4)
 STREAM_TAKE = exasock._number(1, 0x53, 4)
 STREAM_SEND = exasock._number(1, 0x54, 24)
-STREAM_LIST = exasock._number(3, 0x55, 24)
+STREAM_LIST = exasock._number(3, 0x55, struct.calcsize(exasock.LIST_FORMAT))
 
 
 def reason_name(number: int) -> str:
@@ -78,7 +78,7 @@ def attached(netns: str | None = None, everything: bool = True) -> list[Json]:
     while True:
         buffer = ctypes.create_string_buffer(room * STAT_SIZE)
         flags = exasock.LIST_ALL if everything else 0
-        request = struct.pack(exasock.LIST_FORMAT, ctypes.addressof(buffer), room, flags, 0, 0)
+        request = struct.pack(exasock.LIST_FORMAT, ctypes.addressof(buffer), room, flags, *exasock.NOTHING)
         count = struct.unpack(exasock.LIST_FORMAT, exasock.control(STREAM_LIST, request, netns))[3]
         if count <= room:
             return [_stat(buffer.raw[at * STAT_SIZE :]) for at in range(count)]
