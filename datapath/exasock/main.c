@@ -33,7 +33,7 @@ bool exa_stream_enabled = true;
 module_param_named(tcp, exa_stream_enabled, bool, 0644);
 MODULE_PARM_DESC(tcp, "take TCP connections past the stack");
 
-unsigned int exa_stream_room = 0x20000;
+unsigned int exa_stream_room = 0x10000;
 module_param_named(tcp_room, exa_stream_room, uint, 0444);
 MODULE_PARM_DESC(tcp_room, "bytes of a TCP connection's ring, and of its send buffer, a power of two, 16 KiB to 1 MiB");
 

@@ -18,7 +18,7 @@ struct options {
 };
 
 /* exasock-stat.c */
-_Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void fail(const char *format, ...);
 void *list(int fd, unsigned long request, bool all, size_t size, struct exasock_list *asked);
 const char *address(char *to, size_t size, __be32 host, __be16 port);
 void put_name(const __u8 *name);

@@ -1,4 +1,4 @@
-"""Programs with TCP connections, of any namespace, that send and receive bytes by seed. Runs *in the guest*, under test.
+"""Programs with TCP connections that send and receive bytes by seed. Runs *in the guest*, under test.
 
 Both ends know what is to come: ``content(seed, size)``. Sending and receiving go on in threads, begun by
 ``start`` and told by ``finish``; what a program would do with one connection is done by ``calls``.
@@ -17,6 +17,7 @@ import socket
 import struct
 import termios
 import threading
+from pathlib import Path
 from typing import Any
 
 from suites.guest import sockets
@@ -270,7 +271,7 @@ def call(label: str, op: str, **given: Any) -> Any:
 
 
 def _sendfile(sock: socket.socket, data: bytes) -> int:
-    with open("/run/exalab-sendfile", "w+b") as file:
+    with Path("/run/exalab-sendfile").open("w+b") as file:
         file.write(data)
         file.flush()
         return os.sendfile(sock.fileno(), file.fileno(), 0, len(data))

@@ -18,10 +18,10 @@ from scapy.layers.inet import IP, TCP
 
 from lab.deadline import Deadline, scaled
 from lab.guest.client import Agent
-from suites.exasock import guest_tcp
+from suites.exasock import guest_streams, guest_tcp
 from suites.exasock.compare import SPINNING, Compared
 from suites.exasock.conftest import acquaint, peer, subject
-from suites.guest import exasock, iproute, namespaces, streams
+from suites.guest import iproute, namespaces, streams
 from suites.place import Placed
 from suites.session import KERNEL, Session, SocketKind
 from suites.topology import Device, Namespace, Topology
@@ -61,9 +61,7 @@ class Tcp:
     def ends(self) -> tuple[Agent, Agent]:
         return self.client, self.server
 
-    def open(
-        self, label: str = "c", port: int = PORT, a: str = "a", b: str = "peer", **given: Any
-    ) -> None:
+    def open(self, label: str = "c", port: int = PORT, a: str = "a", b: str = "peer", **given: Any) -> None:
         """A connection from ``a`` to ``b``; both its ends are called ``label``."""
         self.server.call(guest_tcp.listen, label="l" + label, netns=b, address="10.1.0.2", port=port)
         self.client.call(guest_tcp.connect, label=label, netns=a, address="10.1.0.2", port=port, **given)
@@ -107,9 +105,7 @@ class Tcp:
             deadline.check()
 
     def attached(self, netns: str | None = None) -> list[Json]:
-        told: list[Json] = self.session.agent.call(
-            streams.attached, netns=netns, everything=netns is None
-        )
+        told: list[Json] = self.session.agent.call(streams.attached, netns=netns, everything=netns is None)
         return [one for one in told if one["local"][1]]
 
     def total(self, name: str) -> int:
@@ -223,8 +219,8 @@ IMPAIRMENTS: dict[str, list[Json]] = {
 @pytest.mark.expects("bad", "crc", "error", "drop")
 @pytest.mark.parametrize("impairment", IMPAIRMENTS)
 def test_a_wire_that_misbehaves(tcp: Tcp, defer: Defer, impairment: str) -> None:
-    """Loss, duplication, reordering, delay and corruption, both ways: the kernel repairs what it must, and every
-    byte is in its place."""
+    """Loss, duplication, reordering, delay and corruption, both ways: the kernel repairs what it must, and
+    every byte is in its place."""
     control = tcp.session.control
     tcp.open()
     tcp.warm()
@@ -424,9 +420,8 @@ def test_a_child_and_a_copy(tcp: Tcp) -> None:
 # --- what changes, and what looks on ------------------------------------------------------------------------
 
 
-def test_a_rule_and_a_capture_bring_it_home(tcp: Tcp) -> None:
-    """N9: a netfilter rule, or a packet capture, sees the connection: it is the kernel's, for that reason, until
-    they are gone."""
+def test_a_rule_brings_it_home(tcp: Tcp) -> None:
+    """N9: a netfilter rule sees the connection: it is the kernel's, for that reason, until it is gone."""
     run = tcp.session.agent.exec
     tcp.open()
     tcp.warm()
@@ -447,8 +442,8 @@ def test_a_rule_and_a_capture_bring_it_home(tcp: Tcp) -> None:
 
 
 def test_the_port_moves_away_and_back(tcp: Tcp) -> None:
-    """N8: the port goes to another namespace while bytes flow: the connection waits, as the kernel's would, and
-    goes on when it is back; nothing of it is seen in between."""
+    """N8: the port goes to another namespace while bytes flow: the connection waits, as the kernel's would,
+    and goes on when it is back."""
     agent, session = tcp.session.agent, tcp.session
     tcp.open()
     tcp.warm()
@@ -479,7 +474,8 @@ def test_the_neighbour_changes(tcp: Tcp) -> None:
     tcp.session.agent.call(iproute.run, netns="a", lines=[line])
     tcp.client.call(guest_tcp.call, label="c", op="send", hex="4142")
     tcp.compared.wire.expect("the segment", lambda frame: frame.dst == station.mac)
-    sent = [one for one in tcp.compared.wire.sent("card0:0")[mark:] if one.protocol == 6 and len(one.data) > 66]
+    segments = [one for one in tcp.compared.wire.sent("card0:0")[mark:] if one.protocol == 6]
+    sent = [one for one in segments if len(one.data) > 66]
     assert sent and all(one.dst == station.mac for one in sent), sent
     acquaint(tcp.compared, tcp.standing, tcp.standing["a"], tcp.standing["peer"])
     assert tcp.server.call(guest_tcp.call, label="c", op="recv", count=2, flags=socket.MSG_WAITALL) == "4142"
@@ -535,3 +531,40 @@ def test_overlapping_namespaces(session: Session, place: Place, compared: Compar
     assert len(taken) >= pairs * tcp.accelerated_ends() // 2, [one["refused"] for one in tcp.attached()]
     tcp.close()
     compared.soiled = False
+
+
+# --- by hand, without the library ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hand(session: Session, place: Place, compared: Compared) -> Agent:
+    """Two namespaces with a port each, and the agent's own process as the program."""
+    session.agent.load(streams, guest_streams)
+    standing = place(Topology("two ports", (subject("a", "port"), peer("port"))))
+    acquaint(compared, standing, standing["a"], standing["peer"])
+    return session.agent
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_taken_and_brought_home_by_chance(hand: Agent, seed: int) -> None:
+    """However often a connection changes hands, and whoever is not looking: every byte once, in order."""
+    told = hand.call(
+        guest_streams.by_turns, a="a", b="peer", port=7700 + seed, seed=seed, count=400, seconds=scaled(1),
+        timeout=scaled(10),
+    )  # fmt: skip
+    assert told["right"] and told["messages"] == 400 and not told["rest"], told
+    assert told["past"] > 50 and all(one["takes"] > 2 for one in told["attached"]), told
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scribbled_words_hurt_nobody_else(tcp: Tcp, seed: int) -> None:
+    """N6: whatever a process writes where it may write, the guest is well, and another one's bytes are right."""
+    tcp.open()
+    tcp.warm()
+    tcp.begin(300_000, 300_000, seed=90)
+    tcp.session.agent.load(guest_streams)
+    told = tcp.session.agent.call(
+        guest_streams.scribble, a="a", b="peer", port=7750 + seed, seed=seed, count=300, timeout=scaled(10)
+    )
+    assert all(told["taken"]), told
+    tcp.end(300_000, 300_000)

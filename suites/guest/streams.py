@@ -1,4 +1,4 @@
-"""TCP through /dev/exasock for the bench: what is taken and why not, and the device used by hand. Runs *in the guest*.
+"""TCP through /dev/exasock for the bench: what is taken and why not, and by hand. Runs *in the guest*.
 
 Numbers and layouts: datapath/include/exasock_stream.h (compared by ``suites/tests/test_exasock_abi.py``).
 """
