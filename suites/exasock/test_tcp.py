@@ -558,7 +558,7 @@ def test_taken_and_brought_home_by_chance(hand: Agent, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_scribbled_words_hurt_nobody_else(tcp: Tcp, seed: int) -> None:
-    """N6: whatever a process writes where it may write, the guest is well, and another one's bytes are right."""
+    """N6: whatever a process writes where it may write, the guest is well, another one's bytes are right."""
     tcp.open()
     tcp.warm()
     tcp.begin(300_000, 300_000, seed=90)
