@@ -39,7 +39,7 @@ from suites.topology import Topology
 from suites.traffic import Traffic
 
 #: What other kinds of sockets than the kernel's prove nothing more about, by what a test's parameters are:
-#: TCP, which stays the kernel's, in great numbers; and the greatest number of namespaces: minutes.
+#: TCP in great numbers, of which few at a time are taken; and the greatest number of namespaces: minutes.
 KERNEL_ALONE: tuple[Callable[[dict[str, Any]], bool], ...] = (
     lambda given: given.get("kind") == "tcp" and given.get("count", 0) > 16,
     lambda given: given.get("count", 0) == 512,

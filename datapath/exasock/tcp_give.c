@@ -214,8 +214,9 @@ static void wake(struct sock *sk, u32 unread)
 /* The kernel refuses the bytes, or has others: no honest end but this one */
 static void fail(struct sock *sk, int err)
 {
+	net_warn_ratelimited("exasock: a TCP connection could not be brought home: %d\n", err);
 	tcp_prot.disconnect(sk, 0);
-	WRITE_ONCE(sk->sk_err, -err);
+	WRITE_ONCE(sk->sk_err, ECONNRESET);
 	sk_error_report(sk);
 }
 

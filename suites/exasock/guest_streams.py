@@ -83,6 +83,10 @@ def scribble(a: str | None, b: str | None, port: int, seed: int, count: int) -> 
     one, other = _pair(a, b, port)
     context = streams.Context()
     ends = [context.attach(one), context.attach(other)]
+    one.sendall(b"there")
+    other.recv(5, socket.MSG_WAITALL)
+    other.sendall(b"back")
+    one.recv(4, socket.MSG_WAITALL)
     deadline = time.monotonic() + 5
     while not all([end.take() for end in ends]) and time.monotonic() < deadline:
         time.sleep(0.005)
