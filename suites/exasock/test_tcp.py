@@ -454,7 +454,8 @@ def test_the_port_moves_away_and_back(tcp: Tcp) -> None:
             "kind": "port", "name": "lan0", "on": session.devices["card0:0"], "addresses": ["10.1.0.1/24"],
         }  # fmt: skip
         agent.call(namespaces.give_back, name="a", device="lan0")
-        agent.call(namespaces.lend, name="third", device=spec)
+        # not the address: who has it answers for a connection that it does not know
+        agent.call(namespaces.lend, name="third", device={**spec, "addresses": ["10.9.0.1/24"]})
         agent.call(namespaces.give_back, name="third", device="lan0")
         agent.call(namespaces.lend, name="a", device=spec)
     finally:
