@@ -253,6 +253,21 @@ static bool received(struct exa_stream *es, const struct exa_iface *iface,
 	return taken;
 }
 
+/* Whose it is, with a reference (rule N3) */
+static struct sock *lookup(const struct exa_iface *iface, const struct exa_packet *packet)
+{
+	const struct net *net = iface->ns->net;
+
+#ifdef EXASOCK_HAVE_LOOKUP_HASHINFO
+	return __inet_lookup_established(net, net->ipv4.tcp_death_row.hashinfo, packet->saddr,
+					 packet->sport, packet->daddr, ntohs(packet->dport),
+					 iface->ifindex, 0);
+#else
+	return __inet_lookup_established(net, packet->saddr, packet->sport, packet->daddr,
+					 ntohs(packet->dport), iface->ifindex, 0);
+#endif
+}
+
 /* Under RCU in NAPI. False: it is no attached connection's. */
 bool exa_stream_receive(const struct exanic_rx_frame *frame)
 {
@@ -261,7 +276,6 @@ bool exa_stream_receive(const struct exanic_rx_frame *frame)
 	struct exa_stream *es;
 	enum exa_parse parsed;
 	bool taken = false;
-	struct net *net;
 	struct sock *sk;
 
 	if (!READ_ONCE(exa_stream_count))
@@ -276,11 +290,7 @@ bool exa_stream_receive(const struct exanic_rx_frame *frame)
 		exa_streams_unseen(iface->ns, &segment.packet);
 		return false;
 	}
-	net = iface->ns->net;
-	sk = __inet_lookup_established(net, net->ipv4.tcp_death_row.hashinfo,
-				       segment.packet.saddr, segment.packet.sport,
-				       segment.packet.daddr, ntohs(segment.packet.dport),
-				       iface->ifindex, 0);
+	sk = lookup(iface, &segment.packet);
 	if (!sk)
 		return false;
 	es = sk_fullsock(sk) ? exa_stream_find(sk) : NULL;
