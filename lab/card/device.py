@@ -55,6 +55,7 @@ class Card:
         self.card_identity = identity
         self.plane = plane
         self.present = True
+        self.on_power: Callable[[], None] = lambda: None
         self.identify_seconds = 0
         self.bad_accesses = 0
         self._changed = changed
@@ -169,6 +170,7 @@ class Card:
         self.plane.set_present(present)
         if present:
             self.reset()
+            self.on_power()
         else:
             for port in range(self.model.ports):
                 self._transmitter(port)

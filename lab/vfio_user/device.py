@@ -8,7 +8,7 @@ seam between ``lab.vfio_user`` and ``lab.card``.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,6 +77,8 @@ class PciDevice(Protocol):
     regions: Mapping[int, Region]
     #: False while the card is pulled out: configuration space reads all ones then, too.
     present: bool
+    #: The server's: called when power is back, and configuration space with it as after power-on.
+    on_power: Callable[[], None]
 
     def read(self, region: int, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes of a trapped access."""

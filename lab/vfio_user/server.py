@@ -79,6 +79,7 @@ class Server:
         self.device = device
         self.path = path
         self.config = ConfigSpace(device.identity)
+        device.on_power = self.config.reset
         self.options = options or Options(name=path.name)
         self.client: Session | None = None
         self.clients_served = 0

@@ -126,8 +126,8 @@ class Client:
         data = self.call(Command.REGION_READ, protocol.REGION_RW.pack(offset, region, 4))
         return int.from_bytes(data[16:], "little")
 
-    def write(self, offset: int, value: int) -> None:
-        data = protocol.REGION_RW.pack(offset, 0, 4) + value.to_bytes(4, "little")
+    def write(self, offset: int, value: int, region: int = 0) -> None:
+        data = protocol.REGION_RW.pack(offset, region, 4) + value.to_bytes(4, "little")
         self.call(Command.REGION_WRITE, data)
 
     def power(self) -> None:

@@ -13,6 +13,7 @@ from lab.card import registers as reg
 from lab.cardd.control import Control
 from lab.cardd.daemon import Daemon
 from lab.cardd.tests.conftest import PATIENCE, Client, Started
+from lab.vfio_user.pci import COMMAND, COMMAND_MASTER
 
 
 def test_ready_served_and_ended(tmp_path: Path, data: dict[str, Any]) -> None:
@@ -75,14 +76,19 @@ def test_two_clients_of_two_cards(daemon: Daemon, control: Control) -> None:
 
 
 def test_a_pulled_card_reads_all_ones(daemon: Daemon, control: Control) -> None:
-    """Registers and configuration space; and not any more when it is back."""
+    """Registers and configuration space; when it is back both are as after power-on: a bus master bit that
+    stayed would not be set again by the guest, and QEMU, which saw it cleared, would drop interrupts."""
     client = Client(str(daemon.spec.cards[0].socket))
     with client.sock:
+        client.write(COMMAND, COMMAND_MASTER, region=7)
+        assert client.read(COMMAND, region=7) & 0xFFFF == COMMAND_MASTER
         control.fault("card0", "gone")
         assert client.read(reg.HW_ID.address()) == client.read(0, region=7) == 0xFFFFFFFF
+        client.write(COMMAND, 0xFFFF & ~COMMAND_MASTER, region=7)
         control.fault("card0", "gone", on=False)
         assert client.read(reg.HW_ID.address()) == 9
         assert client.read(0, region=7) == 0x0009_1CE4
+        assert client.read(COMMAND, region=7) & 0xFFFF == 0
 
 
 def test_the_trace_names_registers(daemon: Daemon, control: Control, tmp_path: Path) -> None:

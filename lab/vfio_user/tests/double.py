@@ -13,7 +13,7 @@ import json
 import mmap
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +68,7 @@ class Double:
     ranges: dict[int, tuple[int, mmap.mmap | None, int]] = field(default_factory=dict)
     msi: int | None = None
     present: bool = True
+    on_power: Callable[[], None] = field(default=lambda: None)
     calls: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
