@@ -227,8 +227,8 @@ def dns(pairs: Pairs) -> None:
 
 
 def socat(pairs: Pairs) -> None:
-    """A server that forks for each peer, with a filter behind it; a client that waits for each answer. The child
-    that answers shares its socket with its parent, which may have accelerated it already."""
+    """A server that forks for each peer, with a filter behind it; a client that waits for each answer. The
+    child that answers shares its socket with its parent, which may have accelerated it already."""
 
     def server(one: Namespace) -> list[str]:
         return ["socat", "-dd", f"UDP4-LISTEN:{PORT},bind={THEIRS},fork", f"EXEC:sed -u s/^/{one.name}=/"]

@@ -430,7 +430,7 @@ def test_a_rule_brings_it_home(tcp: Tcp) -> None:
         run(["nft", "add", "chain", "ip", "t", "c", "{ type filter hook input priority 0; }"], netns=netns)
     before = tcp.total("takes")
     tcp.transfer(50_000, 50_000, seed=70)
-    # Who had gone home already, being idle, is asked again; while bytes are under way that reason comes first.
+    # Who had gone home already, being idle, is asked again: under way that reason comes first.
     told = Deadline("the rule is the reason", scaled(2))
     while "filter" not in tcp.reasons("a") | tcp.reasons("peer"):
         tcp.rally(20, seed=72)

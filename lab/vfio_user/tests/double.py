@@ -68,10 +68,10 @@ class Double:
     ranges: dict[int, tuple[int, mmap.mmap | None, int]] = field(default_factory=dict)
     msi: int | None = None
     present: bool = True
-    on_power: Callable[[], None] = field(default=lambda: None)
     calls: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.on_power: Callable[[], None] = lambda: None
         self.bar2_fd = memfd("bar2", BAR2_SIZE)
         self.bar2 = mmap.mmap(self.bar2_fd, BAR2_SIZE)
         self.regions = {
