@@ -25,10 +25,11 @@ SO_RCVBUFFORCE = 33
 
 
 class Stream:
-    """``ahead``: so many may be under way when the next one is sent; ``behind``: so many stay unread."""
+    """``ahead``: so many may be under way when the next one is sent (a ring has 64 slots: they find room);
+    ``behind``: so many stay unread."""
 
     def __init__(
-        self, source: Json, to: Json, ahead: int = 64, behind: int = 0, patience: float = 0.5
+        self, source: Json, to: Json, ahead: int = 48, behind: int = 0, patience: float = 0.5
     ) -> None:
         self.sender = self._open(source)
         self.receiver = self._open(to)
