@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -84,20 +85,39 @@ def _locked(path: Path) -> int | None:
     return fd
 
 
+#: struct flock, of which the kernel fills in the first field: the type of a lock that is in the way.
+_FLOCK = struct.Struct("@hhqqi4x")
+
+
+def _whole(kind: int) -> bytes:
+    """A lock of the whole file, of this type."""
+    return _FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0)
+
+
 def hold_alive(paths: Paths) -> int | None:
     """The supervisor's: hold the sign of life until the process ends. None: another one lives."""
-    return _locked(paths.alive)
+    paths.alive.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(paths.alive, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _whole(fcntl.F_WRLCK))
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
 
 
 def is_alive(paths: Paths) -> bool:
-    """Whether the lab has a supervisor."""
-    if not paths.alive.exists():
+    """Whether the lab has a supervisor. Only asks: who tried the lock instead would, for a moment, be taken
+    for one by a supervisor that starts."""
+    try:
+        fd = os.open(paths.alive, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return False
-    fd = _locked(paths.alive)
-    if fd is None:
-        return True
-    os.close(fd)
-    return False
+    try:
+        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _whole(fcntl.F_WRLCK))
+    finally:
+        os.close(fd)
+    return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
 
 @contextmanager
