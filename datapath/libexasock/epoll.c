@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * epoll. Sets and what they want are noted as they are made; waiting asks the kernel, and
- * looks at the rings of those whose wish to be read is level-triggered.
+ * looks at the rings of those that are to be read.
  */
 
 #include <sys/syscall.h>
@@ -19,22 +19,29 @@ struct epoll_call {
 };
 
 /* The kernel reports nothing: what the rings have, if the set has not changed meanwhile */
-static int report(const struct exa_wait *wait)
+static int report(struct exa_wait *wait)
 {
 	const struct epoll_call *call = wait->call;
 	unsigned int i;
 	int ready = 0;
 
+	if (!exa_set_is(call->set, call->version))
+		return 0;
 	for (i = 0; i < wait->count && ready < call->max; i++) {
-		const struct exa_watched *watched = &wait->watched[i];
-		struct epoll_event event = call->interests[watched->at].event;
+		struct exa_watched *watched = &wait->watched[i];
+		const struct exa_interest *interest = &call->interests[watched->at];
+		struct epoll_event event = interest->event;
 
 		if (!exa_watched_readable(watched))
 			continue;
+		if (watched->edge && !exa_set_tell(call->set, interest, watched->head)) {
+			watched->told = watched->head;	/* by another thread */
+			continue;
+		}
 		event.events &= EPOLLIN | EPOLLRDNORM;
 		call->events[ready++] = event;
 	}
-	return ready && exa_set_is(call->set, call->version) ? ready : 0;
+	return ready;
 }
 
 /*
@@ -66,9 +73,16 @@ static int spin(struct exa_wait *wait, struct epoll_call *call, u64 timeout)
 	call->set = exa_set_of(call->epfd);
 	wait->blind = !call->set ||
 		      !exa_set_read(call->set, call->interests, &count, &call->version);
-	for (i = 0; !wait->blind && i < count; i++)
-		exa_watch_entry(wait, call->interests[i].entry, call->interests[i].generation,
-				(int)i);
+	for (i = 0; !wait->blind && i < count; i++) {
+		const struct exa_interest *interest = &call->interests[i];
+		struct exa_watched *watched = exa_watch_entry(wait, interest->entry,
+							      interest->generation, (int)i);
+
+		if (watched && interest->event.events & EPOLLET) {
+			watched->edge = true;
+			watched->told = (u32)interest->mark;
+		}
+	}
 	return exa_wait_spin(wait);
 }
 

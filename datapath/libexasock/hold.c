@@ -54,8 +54,21 @@ void exa_hand_over(struct exa_entry *entry)
 		exa_flush(entry);
 }
 
-/* All that looked, but those that @watcher goes on looking at itself */
-void exa_hand_over_others(const void *watcher)
+/* Another thread's wait may look at it as well, and be the last one to have said so */
+static bool watched_by(const struct exa_wait *wait, const struct exa_entry *entry)
+{
+	unsigned int i;
+
+	if (!wait || load(&entry->watcher) == wait)
+		return wait;
+	for (i = 0; i < wait->count; i++)
+		if (wait->watched[i].entry == entry)
+			return true;
+	return false;
+}
+
+/* All that looked, but those that @wait goes on looking at itself */
+void exa_hand_over_others(const struct exa_wait *wait)
 {
 	struct exa_entry *entry, *next;
 
@@ -64,7 +77,7 @@ void exa_hand_over_others(const void *watcher)
 	for (entry = exchange(&looking, NULL); entry; entry = next) {
 		next = entry->looking_next;
 		store_release(&entry->looking, false);
-		if (watcher && load(&entry->watcher) == watcher)
+		if (watched_by(wait, entry))
 			exa_looking_add(entry);
 		else if (load(&entry->fds))
 			exa_hand_over(entry);

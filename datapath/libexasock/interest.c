@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What epoll sets wait for, as far as it concerns us: the level-triggered wish to read a
- * UDP socket. The kernel's set stays the truth about everything else; a set that we have
- * not seen made, or that another process shares, is not known here at all.
+ * What epoll sets wait for, as far as it concerns us: the wish to read a socket. The
+ * kernel's set stays the truth about everything else; a set that we have not seen made, or
+ * that another process shares, is not known here at all.
  *
  * A wish is often older than the socket's attachment. Then the socket's word in the table
  * carries a number that the wish has too, by which they find each other later. As in the
  * kernel a wish is about the socket, not the descriptor: it ends with the attachment.
  *
  * Changed under the lock, with an odd version meanwhile; read without it.
+ *
+ * An edge is told once, to one of the threads that wait: to the one that moves the wish's
+ * mark to where the ring ends. The mark carries a number of its own, so that no wish that
+ * has taken another's place is taken for it.
  */
 
 #include <string.h>
@@ -20,6 +24,7 @@
 
 static struct exa_set *sets;		/* all, only ever added to */
 static unsigned long last_serial;
+static u32 last_mark;
 
 static void change(struct exa_set *set)
 {
@@ -101,6 +106,13 @@ static bool about(const struct exa_interest *interest, uintptr_t is)
 	       interest->serial == is >> 3;
 }
 
+static void drop(struct exa_set *set, unsigned int i)
+{
+	store(&set->interests[i].mark, 0);	/* whoever has just read it tells nobody */
+	set->interests[i] = set->interests[--set->count];
+	store(&set->interests[set->count].mark, 0);
+}
+
 static void take_out(struct exa_set *set, int fd, uintptr_t is)
 {
 	unsigned int i;
@@ -108,7 +120,7 @@ static void take_out(struct exa_set *set, int fd, uintptr_t is)
 	for (i = 0; i < set->count; i++) {
 		if (set->interests[i].fd != fd || !about(&set->interests[i], is))
 			continue;
-		set->interests[i] = set->interests[--set->count];
+		drop(set, i);
 		return;
 	}
 }
@@ -122,7 +134,7 @@ static void tidy_up(struct exa_set *set)
 		const struct exa_interest *interest = &set->interests[i];
 
 		if (interest->entry && interest->entry->generation != interest->generation)
-			set->interests[i] = set->interests[--set->count];
+			drop(set, i);
 		else
 			i++;
 	}
@@ -138,8 +150,11 @@ static void put_in(struct exa_set *set, int fd, uintptr_t is, const struct epoll
 		set->shared = true;	/* too many to look at one by one: the kernel's alone */
 		return;
 	}
+	last_mark++;
 	interest = &set->interests[set->count++];
-	*interest = (struct exa_interest){ .fd = fd, .event = *event };
+	*interest = (struct exa_interest){
+		.fd = fd, .event = *event, .mark = (u64)last_mark << 32 | EXA_NEVER_TOLD,
+	};
 	if (exa_cell_is_entry(is)) {
 		interest->entry = (struct exa_entry *)is;
 		interest->generation = interest->entry->generation;
@@ -148,11 +163,10 @@ static void put_in(struct exa_set *set, int fd, uintptr_t is, const struct epoll
 	}
 }
 
-/* Only what the kernel would report for as long as there is something to read */
+/* One-shots and exclusive wishes are the kernel's: it ends them, or chooses who is told */
 static bool wanted(const struct epoll_event *event)
 {
-	return event->events & EPOLLIN &&
-	       !(event->events & (EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE));
+	return event->events & EPOLLIN && !(event->events & (EPOLLONESHOT | EPOLLEXCLUSIVE));
 }
 
 /* The kernel has done it; @event as the caller gave it */
@@ -246,4 +260,19 @@ bool exa_set_is(const struct exa_set *set, u32 version)
 {
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	return load(&set->version) == version && !load(&set->shared);
+}
+
+/*
+ * The edge at @head is the caller's to tell: false if another thread had it, or the wish
+ * is not what it was.
+ */
+bool exa_set_tell(struct exa_set *set, const struct exa_interest *interest, u32 head)
+{
+	u64 mark = interest->mark, told = (mark & ~(u64)UINT32_MAX) | head;
+	unsigned int i;
+
+	for (i = 0; mark && i < EXA_WATCHED; i++)
+		if (load(&set->interests[i].mark) == mark)
+			return swap_if(&set->interests[i].mark, &mark, told);
+	return false;
 }

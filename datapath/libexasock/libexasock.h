@@ -141,7 +141,7 @@ struct exa_entry {
 	u64 mode;		/* see mode.c */
 	u32 seen;		/* ring->native when the native socket last had nothing */
 	bool looking;		/* on the list of those with a heartbeat */
-	const void *watcher;	/* the wait that looks at it, for hand_over_others() */
+	const struct exa_wait *watcher;	/* the wait that looks at it, for hand_over_others() */
 	struct exa_entry *looking_next;
 
 	unsigned int fds;	/* descriptors that name it; 0: unused */
@@ -238,7 +238,9 @@ static inline struct exa_entry *exa_known(int fd)
 void exa_looking_add(struct exa_entry *entry);
 void exa_flush(struct exa_entry *entry);
 void exa_hand_over(struct exa_entry *entry);
-void exa_hand_over_others(const void *watcher);
+struct exa_wait;
+
+void exa_hand_over_others(const struct exa_wait *wait);
 void exa_looking_forget(void);
 
 static inline void exa_heartbeat(struct exa_entry *entry)
@@ -348,6 +350,8 @@ struct exa_watched {
 	u32 generation;
 	int at;			/* whatever finds it again in the caller's arguments */
 	bool held;		/* a datagram was, before the kernel was asked */
+	bool edge;		/* only what came after @told counts */
+	u32 told, head;		/* where the ring ended: when it was last told, and now */
 };
 
 struct exa_wait {
@@ -371,8 +375,9 @@ static inline void exa_wait_begin(struct exa_wait *wait, u64 timeout)
 }
 
 void exa_watch(struct exa_wait *wait, int fd, int at);
-void exa_watch_entry(struct exa_wait *wait, struct exa_entry *entry, u32 generation, int at);
-bool exa_watched_readable(const struct exa_watched *watched);
+struct exa_watched *exa_watch_entry(struct exa_wait *wait, struct exa_entry *entry,
+				    u32 generation, int at);
+bool exa_watched_readable(struct exa_watched *watched);
 int exa_wait_spin(struct exa_wait *wait);
 u64 exa_ns_of(const struct timespec *timeout);
 struct timespec exa_rest_of(const struct exa_wait *wait);
@@ -384,7 +389,11 @@ struct exa_interest {
 	int fd;
 	unsigned long serial;
 	struct epoll_event event;
+	/* of an edge: a number of its own, and where the ring ended when it was last told */
+	u64 mark;
 };
+
+#define EXA_NEVER_TOLD	UINT32_MAX	/* nor is it a place in a ring */
 
 struct exa_set {
 	u32 version;			/* odd: changing */
@@ -405,6 +414,7 @@ void exa_sets_forget(void);
 bool exa_set_read(struct exa_set *set, struct exa_interest *interests, unsigned int *count,
 		  u32 *version);
 bool exa_set_is(const struct exa_set *set, u32 version);
+bool exa_set_tell(struct exa_set *set, const struct exa_interest *interest, u32 head);
 
 /* signal.c: what signal handlers have run in this thread */
 struct exa_signals {

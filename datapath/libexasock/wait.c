@@ -10,18 +10,21 @@
 
 #define LOOKS_PER_QUESTION	8
 
-/* Look at it while waiting. Too many: the others are only the kernel's. */
-void exa_watch_entry(struct exa_wait *wait, struct exa_entry *entry, u32 generation, int at)
+/* Look at it while waiting. NULL: too many, or over; it is only the kernel's. */
+struct exa_watched *exa_watch_entry(struct exa_wait *wait, struct exa_entry *entry,
+				    u32 generation, int at)
 {
+	struct exa_watched *watched = &wait->watched[wait->count];
+
 	if (wait->count == EXA_WATCHED || load_acquire(&entry->generation) != generation ||
 	    load(&entry->ring->dead))
-		return;
+		return NULL;
 	store(&entry->watcher, wait);
 	if (entry->stream && !exa_stream_taken(entry))
 		exa_stream_want(entry);
-	wait->watched[wait->count++] = (struct exa_watched){
-		.entry = entry, .generation = generation, .at = at,
-	};
+	*watched = (struct exa_watched){ .entry = entry, .generation = generation, .at = at };
+	wait->count++;
+	return watched;
 }
 
 /* If @fd has a ring, look at it while waiting */
@@ -33,8 +36,20 @@ void exa_watch(struct exa_wait *wait, int fd, int at)
 		exa_watch_entry(wait, entry, load_acquire(&entry->generation), at);
 }
 
-static bool held(const struct exa_watched *watched)
+static u32 head_of(const struct exa_entry *entry)
 {
+	if (entry->stream)
+		return load_acquire(&entry->stream->head) & INT32_MAX;
+	return load_acquire(&entry->ring->head);
+}
+
+static bool held(struct exa_watched *watched)
+{
+	if (watched->edge) {
+		watched->head = head_of(watched->entry);
+		if (watched->head == watched->told)
+			return false;
+	}
 	return exa_held(watched->entry) &&
 	       load_acquire(&watched->entry->generation) == watched->generation;
 }
@@ -42,10 +57,11 @@ static bool held(const struct exa_watched *watched)
 /*
  * For after the kernel was asked. What was held before and no longer is may have gone
  * past its answer into the socket's queue: it counts, lest it be readable and then not.
+ * Not for an edge: there it has one of its own.
  */
-bool exa_watched_readable(const struct exa_watched *watched)
+bool exa_watched_readable(struct exa_watched *watched)
 {
-	return watched->held || held(watched);
+	return (watched->held && !watched->edge) || held(watched);
 }
 
 /* Look at the rings for a moment, or until there is something */

@@ -245,6 +245,105 @@ static void test_epoll_holds(void)
 	CHECK(epoll_wait(epfd, events, 0, 0) == -1 && errno == EINVAL);
 }
 
+/* Edges past the kernel: one for each arrival, in each set, again after EPOLL_CTL_MOD */
+static void test_edge_holds(void)
+{
+	struct pair two = pair(true);
+	int epfd = set_of(two.in, EPOLLIN | EPOLLET), other = set_of(two.in, EPOLLIN | EPOLLET);
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u32 = 5 }, events[4];
+	int flushes;
+
+	/* registered before it is attached */
+	expect_nothing(two.in);
+	flushes = (int)fake_calls.flush;
+	hold(&two, "a");
+	CHECK(epoll_wait(epfd, events, 4, -1) == 1);
+	CHECK(events[0].events == EPOLLIN && events[0].data.u64 == 0x1122334455667788);
+	CHECK(epoll_wait(epfd, events, 4, 0) == 0);
+	CHECK(epoll_wait(other, events, 4, -1) == 1);
+	CHECK(epoll_wait(other, events, 4, 0) == 0);
+	/* not read yet: what comes now is an edge all the same */
+	hold(&two, "b");
+	CHECK(epoll_wait(epfd, events, 4, -1) == 1);
+	CHECK(!epoll_ctl(epfd, EPOLL_CTL_MOD, two.in, &event));
+	CHECK(epoll_wait(epfd, events, 4, 0) == 1 && events[0].data.u32 == 5);
+	CHECK(epoll_wait(epfd, events, 4, 0) == 0);
+	/* read before it was told: as in the kernel there is nothing to tell */
+	expect(two.in, 0, "a");
+	expect(two.in, 0, "b");
+	CHECK(epoll_wait(other, events, 4, 0) == 0);
+	CHECK(fake_held(two.in) == 0 && (int)fake_calls.flush == flushes);
+	CHECK(!epoll_ctl(epfd, EPOLL_CTL_DEL, two.in, NULL));
+	hold(&two, "c");
+	CHECK(epoll_wait(epfd, events, 4, 0) == 0);
+	expect(two.in, 0, "c");
+}
+
+/* What nobody took in time is in the kernel, with an edge of the kernel's */
+static void test_edge_then_sleep(void)
+{
+	struct pair two = looked();
+	int epfd = set_of(two.in, EPOLLIN | EPOLLET);
+	struct epoll_event event;
+
+	hold(&two, "a");
+	CHECK(epoll_wait(epfd, &event, 1, -1) == 1);
+	expect(two.in, 0, "a");
+	CHECK(epoll_wait(epfd, &event, 1, 20) == 0);
+	CHECK(!fake_looking(two.in));
+	queue(&two, "b");
+	CHECK(epoll_wait(epfd, &event, 1, -1) == 1);
+	CHECK(epoll_wait(epfd, &event, 1, 0) == 0);
+	expect(two.in, 0, "b");
+	expect_nothing(two.in);
+	hold(&two, "c");
+	CHECK(epoll_wait(epfd, &event, 1, -1) == 1);
+	expect(two.in, 0, "c");
+}
+
+struct teller {
+	int epfd;
+	int told;
+};
+
+static void *tell(void *given)
+{
+	struct teller *teller = given;
+	struct epoll_event event;
+	int i;
+
+	for (i = 0; i < 2000; i++)
+		teller->told += epoll_wait(teller->epfd, &event, 1, 0);
+	return NULL;
+}
+
+/* An edge is one thread's */
+static void test_edge_of_one_thread(void)
+{
+	struct pair two = looked();
+	struct teller tellers[3] = { 0 };
+	pthread_t threads[3];
+	int turn, sum = 0;
+	unsigned int i;
+
+	for (turn = 0; turn < 20; turn++) {
+		int epfd = set_of(two.in, EPOLLIN | EPOLLET);
+
+		hold(&two, "a");
+		for (i = 0; i < COUNT(threads); i++) {
+			tellers[i].epfd = epfd;
+			CHECK(!pthread_create(&threads[i], NULL, tell, &tellers[i]));
+		}
+		for (i = 0; i < COUNT(threads); i++)
+			CHECK(!pthread_join(threads[i], NULL));
+		expect(two.in, 0, "a");
+		close(epfd);
+	}
+	for (i = 0; i < COUNT(threads); i++)
+		sum += tellers[i].told;
+	CHECK(sum == 20);
+}
+
 static void test_epoll_changes(void)
 {
 	struct pair two = looked();
@@ -460,6 +559,9 @@ int main(void)
 		{ test_others_are_flushed, "sockets behind another epoll are readable too" },
 		{ test_other_interests, "other interests and errors are the kernel's" },
 		{ test_edge, "edge-triggered epoll has an edge for each arrival" },
+		{ test_edge_holds, "an edge is told past the kernel, once in each set" },
+		{ test_edge_then_sleep, "edges past the kernel and through it follow each other" },
+		{ test_edge_of_one_thread, "an edge is told to one of several threads" },
 		{ test_oneshot, "one-shot epoll has one" },
 		{ test_event_loop, "an event loop misses nothing" },
 		{ test_poll_holds, "poll finds what is held without giving it away" },
