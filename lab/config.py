@@ -1,7 +1,8 @@
 """``lab/lab.toml``: which cards the lab has, how they are wired, and the machine they are in.
 
-Without the file there is one emulated X25 in a switch with a tester. ``lab/lab.toml.example`` shows
-everything. Errors say the file, the line and the remedy.
+Without the file there is one emulated X25 in a switch with a tester. ``card = "0000:3b:00.0"`` in its place is a
+real card of this machine. ``lab/lab.toml.example`` shows everything. Errors say the file, the line and the
+remedy.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ FILE = ROOT / "lab/lab.toml"
 EXAMPLE = "lab/lab.toml.example"
 #: MAC addresses of emulated cards: the vendor's prefix, then what no card of its is sold with.
 MAC_PREFIX = "64:3f:5f:e8"
+#: Ports of a card, at most (a V9P broken out).
+MAX_PORTS = 16
+_PCI = re.compile(r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,39 @@ class Card:
         return MODELS[self.model].ports
 
 
+    @property
+    def wired(self) -> tuple[int, ...]:
+        """The ports that can be plugged into the lab's wires: all."""
+        return tuple(range(self.ports))
+
+
+@dataclass(frozen=True)
+class RealCard:
+    """A card of this machine, by PCI address.
+
+    ``testers``: of port 0, 1, …: the network interface of this machine that is cabled to it, or an empty string.
+    """
+
+    name: str
+    pci: str
+    testers: tuple[str, ...] = ()
+
+    @property
+    def ports(self) -> int:
+        """How many ports it has at least; the driver knows the number."""
+        return max(1, len(self.testers))
+
+    @property
+    def wired(self) -> tuple[int, ...]:
+        """The ports that can be plugged into the lab's wires: those that are cabled to this machine."""
+        return tuple(port for port, interface in enumerate(self.testers) if interface)
+
+
 @dataclass(frozen=True)
 class Config:
     """One lab. ``memory`` in MiB."""
 
-    cards: tuple[Card, ...]
+    cards: tuple[Card | RealCard, ...]
     wiring: Wiring
     cpus: int = 2
     memory: int = 1024
@@ -53,6 +85,21 @@ class Config:
     seed: int = 1
     source: str = "built-in"
     testers: tuple[str, ...] = field(default=())
+
+    @property
+    def emulated(self) -> tuple[Card, ...]:
+        """The emulated cards."""
+        return tuple(card for card in self.cards if isinstance(card, Card))
+
+    @property
+    def real(self) -> tuple[RealCard, ...]:
+        """The real cards."""
+        return tuple(card for card in self.cards if isinstance(card, RealCard))
+
+
+def kind(card: Card | RealCard) -> str:
+    """``emulated`` or ``real``."""
+    return "real" if isinstance(card, RealCard) else "emulated"
 
 
 class _Strict(BaseModel):
@@ -80,6 +127,23 @@ def _port(value: object) -> object:
     return {"end": value} if isinstance(value, str) else value
 
 
+def _pci(value: object) -> object:
+    """A PCI address in the kernel's own form."""
+    if not isinstance(value, str) or not _PCI.fullmatch(value.lower()):
+        raise ValueError(
+            f'{value!r} is not a PCI address: write it as "0000:3b:00.0"; `lspci -D -d 1ce4:` lists the cards'
+        )
+    address = value.lower()
+    return address if address.count(":") == 2 else f"0000:{address}"
+
+
+def _interface(value: object) -> object:
+    """The name of a network interface, or an empty string for a port without a cable to this machine."""
+    if not isinstance(value, str) or not re.fullmatch(r"[^\s/:]{0,15}", value) or value in (".", ".."):
+        raise ValueError(f"{value!r} is not the name of a network interface; \"\" for a port that has no cable")
+    return value
+
+
 class _Machine(_Strict):
     cpus: Annotated[int, Field(ge=1, le=64)] = 2
     memory: Annotated[int, BeforeValidator(_mebibytes), Field(ge=384, le=1 << 20)] = 1024
@@ -87,9 +151,15 @@ class _Machine(_Strict):
     placement: Literal["auto", "together", "spread"] = "auto"
 
 
+_Address = Annotated[str, BeforeValidator(_pci)]
+_Testers = Annotated[tuple[Annotated[str, BeforeValidator(_interface)], ...], Field(max_length=MAX_PORTS)]
+
+
 class _Card(_Strict):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,15}$")] | None = None
     model: Annotated[str, BeforeValidator(_model)] = "X25"
+    pci: _Address | None = None
+    testers: _Testers = ()
     serial: Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -~]+$")] | None = None
     mac: Annotated[str, Field(pattern=r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")] | None = None
 
@@ -111,11 +181,9 @@ class _File(_Strict):
     seed: int = 1
 
 
-_NOT_YET = {
-    "host": "a lab on another machine, over ssh",
-    "pci": "a real card of this machine",
-}
-_REAL = re.compile(r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+#: What cannot be said of a card of this machine: it has its own.
+_OF_EMULATED = ("model", "serial", "mac")
+_HOST = "host (a lab on another machine, over ssh): not yet"
 
 
 def load(path: Path | None = None) -> Config:
@@ -142,7 +210,8 @@ def parse(text: str, source: str) -> Config:
     except tomllib.TOMLDecodeError as problem:
         raise LabError(f"{source}: not TOML: {problem}", hint=f"compare it with {EXAMPLE}") from problem
     lines = Lines(text)
-    _refuse_real(data, source, lines)
+    _refuse_host(data, source, lines)
+    data = _one_line(data, source, lines)
     try:
         given = _File.model_validate(data)
     except ValidationError as problem:
@@ -150,20 +219,39 @@ def parse(text: str, source: str) -> Config:
     return _complete(given, source, lines)
 
 
-def _refuse_real(data: dict[str, Any], source: str, lines: Lines) -> None:
-    """Real cards are a kind that this version does not have: say so, rather than "unknown key"."""
-    hint = "use emulated cards ([[card]] with a model); real ones come in a later version"
-    card = data.get("card")
-    if isinstance(card, str):
-        what = "real cards" if _REAL.fullmatch(card) else f"card = {card!r}"
-        raise LabError(f"{source}:{lines.find(('card',))}: {what}: not yet", hint=hint)
+def _refuse_host(data: dict[str, Any], source: str, lines: Lines) -> None:
+    """A machine elsewhere is what this version does not have: say so, rather than "no such setting"."""
     tables: list[tuple[tuple[str | int, ...], Any]] = [((), data)]
-    if isinstance(card, list):
-        tables += [(("card", number), table) for number, table in enumerate(card)]
+    if isinstance(data.get("card"), list):
+        tables += [(("card", number), table) for number, table in enumerate(data["card"])]
     for where, table in tables:
-        for key, what in _NOT_YET.items():
-            if isinstance(table, dict) and key in table:
-                raise LabError(f"{source}:{lines.find((*where, key))}: {key} ({what}): not yet", hint=hint)
+        if isinstance(table, dict) and "host" in table:
+            raise LabError(
+                f"{source}:{lines.find((*where, 'host'))}: {_HOST}",
+                hint="run the lab on that machine itself, with the card as pci = there",
+            )
+
+
+def _one_line(data: dict[str, Any], source: str, lines: Lines) -> dict[str, Any]:
+    """``card = ADDRESS``, with ``testers`` beside it, as the table it stands for."""
+    card = data.get("card")
+    rest = {key: value for key, value in data.items() if key not in ("card", "testers")}
+    if isinstance(card, str):
+        try:
+            address = _pci(card)
+        except ValueError as problem:
+            raise LabError(
+                f"{source}:{lines.find(('card',))}: card: {problem}",
+                hint="an emulated card is a table: [[card]] with a model",
+            ) from None
+        table = {"pci": address} | ({"testers": data["testers"]} if "testers" in data else {})
+        return rest | {"card": [table]}
+    if "testers" in data:
+        raise LabError(
+            f"{source}:{lines.find(('testers',))}: testers: of which card?",
+            hint='it goes beside card = "0000:3b:00.0", or into a table [[card]] with pci = …',
+        )
+    return data
 
 
 def _explained(problem: ValidationError, source: str, lines: Lines) -> LabError:
@@ -181,7 +269,7 @@ def _explained(problem: ValidationError, source: str, lines: Lines) -> LabError:
 
 def _complete(given: _File, source: str, lines: Lines) -> Config:
     """Defaults that depend on others, and what can only be checked together."""
-    cards: list[Card] = []
+    cards: list[Card | RealCard] = []
     for number, one in enumerate(given.card):
         name = one.name or f"card{number}"
         where = lines.find(("card", number, "name"))
@@ -189,16 +277,30 @@ def _complete(given: _File, source: str, lines: Lines) -> Config:
             raise LabError(f"{source}:{where}: no card can be called tester", hint="that word names testers")
         if any(card.name == name for card in cards):
             raise LabError(f"{source}:{where}: two cards are called {name}", hint="give each its own name")
+        if one.pci is not None:
+            cards.append(_real(one, number, name, cards, source, lines))
+            continue
+        if one.testers:
+            raise LabError(
+                f"{source}:{lines.find(('card', number, 'testers'))}: testers are of a real card",
+                hint=f'an emulated card is plugged in by [[switch]] or [[cable]]; or give {name} its pci = "…"',
+            )
         mac = one.mac or f"{MAC_PREFIX}:{number:02x}:00"
         cards.append(Card(name, one.model, one.serial or f"E{number:07d}", mac))
     segments = _segments(given, cards)
-    ports = {f"{card.name}:{port}" for card in cards for port in range(card.ports)}
+    ports = {f"{card.name}:{port}" for card in cards for port in card.wired}
+    real = {card.name for card in cards if isinstance(card, RealCard)}
     used: set[str] = set()
     testers: list[str] = []
     for place, end in segments.places:
         where = lines.find(place)
         if end.startswith("tester:"):
             testers.append(end.removeprefix("tester:"))
+        elif end not in ports and end.split(":")[0] in real:
+            raise LabError(
+                f"{source}:{where}: {end} is not cabled to this machine",
+                hint="name the interface that its cable leads to in the card's testers",
+            )
         elif end not in ports:
             known = ", ".join(sorted(ports))
             raise LabError(f"{source}:{where}: there is no port {end}", hint=f"ports of these cards: {known}")
@@ -226,7 +328,35 @@ class _Segments:
     places: list[tuple[tuple[str | int, ...], str]] = field(default_factory=list)
 
 
-def _segments(given: _File, cards: list[Card]) -> _Segments:
+def _real(
+    one: _Card, number: int, name: str, cards: list[Card | RealCard], source: str, lines: Lines
+) -> RealCard:
+    """A card of this machine, checked against those before it."""
+    assert one.pci is not None
+    for key in _OF_EMULATED:
+        if key in one.model_fields_set:
+            raise LabError(
+                f"{source}:{lines.find(('card', number, key))}: card.{number}.{key}: a real card has its own",
+                hint=f"leave {key} out, or pci, for an emulated card",
+            )
+    before = [card for card in cards if isinstance(card, RealCard)]
+    if any(card.pci == one.pci for card in before):
+        raise LabError(
+            f"{source}:{lines.find(('card', number, 'pci'))}: {one.pci} is in the lab twice",
+            hint="one table a card; its ports are numbered from 0 in testers",
+        )
+    used = [interface for card in before for interface in card.testers if interface]
+    for interface in filter(None, one.testers):
+        if interface in used:
+            raise LabError(
+                f"{source}:{lines.find(('card', number, 'testers'))}: {interface} is cabled to two ports",
+                hint="an interface takes one cable; name each once",
+            )
+        used.append(interface)
+    return RealCard(name, one.pci, one.testers)
+
+
+def _segments(given: _File, cards: list[Card | RealCard]) -> _Segments:
     found = _Segments()
     for number, cable in enumerate(given.cable):
         found.all.append(Cable(ends=cable.ends))
@@ -236,7 +366,7 @@ def _segments(given: _File, cards: list[Card]) -> _Segments:
         found.places += [(("switch", number, "ports", at), port.end) for at, port in enumerate(switch.ports)]
     if not found.all:
         # Nothing said about wires: everything in one switch, with a tester to speak from outside.
-        ends = [f"{card.name}:{port}" for card in cards for port in range(card.ports)]
+        ends = [f"{card.name}:{port}" for card in cards for port in card.wired]
         ports = tuple(SwitchPort(end=end) for end in (*ends, "tester:t0"))
         found.all.append(Switch(name="sw0", ports=ports))
         found.places += [((), port.end) for port in ports]

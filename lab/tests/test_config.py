@@ -66,13 +66,28 @@ def test_each_card_is_its_own() -> None:
         ("[[switch]]\nports = [\n{ end = 'card0:1', pvid = 5000 }]\n", "f:2: switch.0.ports.0.pvid: Input"),
         ("colour = 'red'\n", "f:1: colour: there is no such setting"),
         ("x = [\n", "f: not TOML: "),
-        ("\ncard = '0000:01:00.0'\n", "f:2: real cards: not yet"),
         (
             "[[card]]\nmodel = 'X25'\nhost = 'venue7'\n",
             "f:3: host (a lab on another machine, over ssh): not yet",
         ),
         ("host = 'venue7'\n", "f:1: host (a lab on another machine, over ssh): not yet"),
-        ("[[card]]\npci = '0000:01:00.0'\n", "f:2: pci (a real card of this machine): not yet"),
+        ("\ncard = 'X25'\n", "f:2: card: 'X25' is not a PCI address: write it as"),
+        ("card = ''\n", "f:1: card: '' is not a PCI address"),
+        ("[[card]]\npci = '3b:00.9'\n", "f:2: card.0.pci: '3b:00.9' is not a PCI address"),
+        ("[[card]]\npci = 7\n", "f:2: card.0.pci: 7 is not a PCI address"),
+        ("testers = ['eth5']\n", "f:1: testers: of which card?"),
+        ("card = '3b:00.0'\ntesters = ['a/b']\n", "f:1: card.0.testers.0: 'a/b' is not the name of a"),
+        ("card = '3b:00.0'\ntesters = 'eth5'\n", "f:1: card.0.testers: Input should be a valid tuple"),
+        ("[[card]]\n\ntesters = ['eth5']\n", "f:3: testers are of a real card"),
+        ("[[card]]\npci = '3b:00.0'\nmodel = 'X25'\n", "f:3: card.0.model: a real card has its own"),
+        ("[[card]]\npci = '3b:00.0'\nmac = '64:3f:5f:e8:40:00'\n", "f:3: card.0.mac: a real card has"),
+        ("[[card]]\npci = '3b:00.0'\n[[card]]\npci = '0000:3B:00.0'\n", "f:4: 0000:3b:00.0 is in the lab twice"),
+        ("[[card]]\npci = '3b:00.0'\ntesters = ['e', 'e']\n", "f:3: e is cabled to two ports"),
+        ("card = '3b:00.0'\n[[cable]]\nends = ['card0:0', 'tester:t']\n", "f:3: card0:0 is not cabled to this"),
+        (
+            "card = '3b:00.0'\ntesters = ['', 'e']\n[[cable]]\nends = ['card0:0', 'tester:t']\n",
+            "f:4: card0:0 is not cabled to this machine",
+        ),
     ],
 )
 def test_mistakes_name_file_line_and_remedy(text: str, error: str) -> None:
@@ -81,6 +96,33 @@ def test_mistakes_name_file_line_and_remedy(text: str, error: str) -> None:
         parse(text, "f")
     assert caught.value.message.startswith(error)
     assert caught.value.hint
+
+
+def test_a_real_card_is_one_line() -> None:
+    """Its address, and what is cabled to its ports: those are in a switch with a tester, as emulated ones are."""
+    lab = parse("card = '3B:00.0'\ntesters = ['enp5s0f0', 'enp5s0f1']\n", "x")
+    (card,) = lab.real
+    assert (card.name, card.pci, card.ports) == ("card0", "0000:3b:00.0", 2)
+    assert (lab.emulated, config.kind(card)) == ((), "real")
+    assert lab.wiring == parse("", "x").wiring
+    assert lab.testers == ("t0",)
+
+
+def test_a_real_card_without_cables() -> None:
+    """Nothing of it is in a wire of the lab; how many ports it has, its driver will say."""
+    lab = parse("card = '0000:3b:00.0'\n", "x")
+    assert lab.wiring.ends() == ["tester:t0"]
+    assert lab.cards[0].ports == 1
+
+
+def test_real_and_emulated_side_by_side() -> None:
+    """Tables mix the kinds; a cable may join them; a port that is not cabled stays out of the switch."""
+    text = "[[card]]\npci = '10000:3b:00.0'\ntesters = ['', 'e1']\n[[card]]\nmodel = 'x10'\n"
+    lab = parse(text, "x")
+    assert [config.kind(card) for card in lab.cards] == ["real", "emulated"]
+    assert lab.wiring.ends() == ["card0:1", "card1:0", "card1:1", "tester:t0"]
+    joined = parse(text + "[[cable]]\nends = ['card0:1', 'card1:0']\n", "x")
+    assert joined.wiring.ends() == ["card0:1", "card1:0"]
 
 
 def test_all_mistakes_at_once() -> None:
