@@ -218,7 +218,19 @@ def end(paths: Paths) -> bool:
             Deadline("its end", 10.0).wait_until(lambda: not states.is_alive(paths))
     if paths.run.exists():
         shutil.rmtree(paths.run, ignore_errors=True)
+    _recover(paths)
     return was_up
+
+
+def _recover(paths: Paths) -> None:
+    """What this lab took of the machine and a crash kept it from giving back. Raises ``LabError``."""
+    from lab.real import borrowed, journal
+
+    owner = journal.Owner(paths.name, str(paths.root))
+    if journal.left(journal.folder(), owner) and (back := borrowed.recover(owner)):
+        from lab import console
+
+        console.say(f"lab {paths.name} gave back {', '.join(back)}")
 
 
 def _signal_supervisor(paths: Paths, number: int) -> None:

@@ -1,8 +1,8 @@
 """``lab/lab.toml``: which cards the lab has, how they are wired, and the machine they are in.
 
-Without the file there is one emulated X25 in a switch with a tester. ``card = "0000:3b:00.0"`` in its place is a
-real card of this machine. ``lab/lab.toml.example`` shows everything. Errors say the file, the line and the
-remedy.
+Without the file there is one emulated X25 in a switch with a tester. ``card = "0000:3b:00.0"`` in its place
+is a real card of this machine. ``lab/lab.toml.example`` shows everything. Errors say the file, the line and
+the remedy.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ class Card:
     def ports(self) -> int:
         return MODELS[self.model].ports
 
-
     @property
     def wired(self) -> tuple[int, ...]:
         """The ports that can be plugged into the lab's wires: all."""
@@ -54,7 +53,8 @@ class Card:
 class RealCard:
     """A card of this machine, by PCI address.
 
-    ``testers``: of port 0, 1, …: the network interface of this machine that is cabled to it, or an empty string.
+    ``testers``: of port 0, 1, …: the network interface of this machine that is cabled to it, or an empty
+    string.
     """
 
     name: str
@@ -140,7 +140,7 @@ def _pci(value: object) -> object:
 def _interface(value: object) -> object:
     """The name of a network interface, or an empty string for a port without a cable to this machine."""
     if not isinstance(value, str) or not re.fullmatch(r"[^\s/:]{0,15}", value) or value in (".", ".."):
-        raise ValueError(f"{value!r} is not the name of a network interface; \"\" for a port that has no cable")
+        raise ValueError(f'{value!r} is not the name of a network interface; "" for a port that has no cable')
     return value
 
 
@@ -283,7 +283,7 @@ def _complete(given: _File, source: str, lines: Lines) -> Config:
         if one.testers:
             raise LabError(
                 f"{source}:{lines.find(('card', number, 'testers'))}: testers are of a real card",
-                hint=f'an emulated card is plugged in by [[switch]] or [[cable]]; or give {name} its pci = "…"',
+                hint='an emulated card is plugged in by [[switch]] or [[cable]]; a real one has pci = "…"',
             )
         mac = one.mac or f"{MAC_PREFIX}:{number:02x}:00"
         cards.append(Card(name, one.model, one.serial or f"E{number:07d}", mac))

@@ -112,7 +112,11 @@ class Launch:
 
     def follow(self, times: Times) -> None:
         """Until QEMU runs."""
-        titles = {"cardd": "starting the cards", "machine": "starting the machine"}
+        titles = {
+            "borrowing": "taking the real cards from their drivers",
+            "cardd": "starting the cards",
+            "machine": "starting the machine",
+        }
         limit = Deadline("cards and machine to start", 120.0)
         waiting = "starting the lab's supervisor"
         lap = "supervisor"

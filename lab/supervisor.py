@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -30,6 +31,8 @@ from lab.errors import LabError
 from lab.machine.qmp import Qmp
 from lab.paths import Paths
 from lab.process import Process, spawn, tail
+from lab.real.borrowed import Borrowed
+from lab.real.journal import Owner
 from lab.state import Part, State
 
 #: Stands in the machine's argv for the descriptor of its control connection.
@@ -42,12 +45,18 @@ QUIT_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What to start. ``cardd`` may be empty: no card. ``cardd_ready``: the socket it offers when ready."""
+    """What to start. ``cardd`` may be empty: no card. ``cardd_ready``: the socket it offers when ready.
+
+    ``real_cards`` (PCI addresses) and ``interfaces`` are taken from this machine before, and given back
+    after.
+    """
 
     cardd: tuple[str, ...]
     cardd_ready: str
     machine: tuple[str, ...]
     facts: dict[str, Any]
+    real_cards: tuple[str, ...] = ()
+    interfaces: tuple[str, ...] = ()
 
     @staticmethod
     def read(path: Path) -> Plan:
@@ -55,7 +64,12 @@ class Plan:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             return Plan(
-                tuple(data["cardd"]), data["cardd_ready"], tuple(data["machine"]), dict(data["facts"])
+                tuple(data["cardd"]),
+                data["cardd_ready"],
+                tuple(data["machine"]),
+                dict(data["facts"]),
+                tuple(data["real_cards"]),
+                tuple(data["interfaces"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise LabError(f"{path} is not a plan for a lab: {problem}", hint="make lab-up") from problem
@@ -80,6 +94,8 @@ class Supervisor:
         self._busy = asyncio.Lock()
         self._ended: dict[str, asyncio.Event] = {}
         self._restarting: asyncio.Task[None] | None = None
+        self._borrowed = Borrowed(Owner(paths.name, str(paths.root)))
+        self._taking: asyncio.Future[None] | None = None
 
     # state
 
@@ -128,6 +144,7 @@ class Supervisor:
         async with self._busy:
             await self._end_machine()
             await self._end("cardd")
+            failed = await self._give_back() or failed
         server.close()
         shutil.rmtree(self.paths.run, ignore_errors=True)
         self.state.phase = "failed" if failed else "down"
@@ -158,8 +175,36 @@ class Supervisor:
         plan = Plan.read(self.paths.plan)
         self.state.facts = plan.facts
         async with self._busy:
+            await self._take(plan)
             await self._start_cardd(plan)
             await self._start_machine(plan)
+
+    # what is borrowed
+
+    async def _take(self, plan: Plan) -> None:
+        if not plan.real_cards and not plan.interfaces:
+            return
+        self._tell(phase="borrowing")
+        if plan.real_cards:
+            # VFIO pins all of the guest's memory, and QEMU has no privilege of its own.
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        self._taking = asyncio.ensure_future(
+            asyncio.to_thread(self._borrowed.take, plan.real_cards, plan.interfaces)
+        )
+        await asyncio.shield(self._taking)
+
+    async def _give_back(self) -> bool:
+        """Once nothing uses it any more. Whether that failed: the state then says how, and what to do."""
+        if self._taking is not None:
+            await asyncio.gather(self._taking, return_exceptions=True)
+        try:
+            await asyncio.to_thread(self._borrowed.give_back)
+        except LabError as problem:
+            print(problem, file=sys.stderr, flush=True)
+            self.state.error = str(problem)
+            self._tell(error=problem.message, hint=problem.hint)
+            return True
+        return False
 
     # parts
 

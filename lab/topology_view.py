@@ -18,12 +18,14 @@ from lab.state import State
 
 @dataclass(frozen=True)
 class Port:
-    """A port of a card. ``netdev`` is None until the driver made one."""
+    """A port of a card. ``netdev`` is None until the driver made one; ``interface``: this machine's that is
+    cabled to a real one."""
 
     end: str
     number: int
     netdev: str | None = None
     mac: str | None = None
+    interface: str | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,13 @@ class Card:
     pci: str | None
     driver: str | None
     ports: tuple[Port, ...]
+    kind: str = "emulated"
+    host_pci: str | None = None
+
+    @property
+    def about(self) -> str:
+        """Its kind; of a real one, where it is in this machine."""
+        return f"{self.kind}, {self.host_pci} of this machine" if self.host_pci else self.kind
 
 
 @dataclass(frozen=True)
@@ -85,10 +94,13 @@ def view(state: State) -> View:
                 port,
                 netdevs.get(port, {}).get("netdev"),
                 netdevs.get(port, {}).get("mac"),
+                dict(enumerate(card.get("testers", []))).get(port) or None,
             )
             for port in range(card["ports"])
         )
-        cards.append(Card(card["name"], card["model"], pci.get("pci"), pci.get("driver"), ports))
+        kind = card.get("kind", "emulated")
+        name, model, driver = card["name"], card["model"], pci.get("driver")
+        cards.append(Card(name, model, pci.get("pci"), driver, ports, kind, card.get("pci")))
     wires = tuple(_wire(number, segment) for number, segment in enumerate(facts.get("wiring", [])))
     return View(f"lab {state.name}", tuple(cards), wires)
 
@@ -114,7 +126,7 @@ def as_text(what: View) -> RenderableType:
     parts: list[RenderableType] = []
     width = max((len(port.netdev or "-") for card in what.cards for port in card.ports), default=1)
     for card in what.cards:
-        head = Text.assemble((card.name, "bold"), f"  {card.model}", ("  emulated", "dim"))
+        head = Text.assemble((card.name, "bold"), f"  {card.model}", (f"  {card.about}", "dim"))
         if card.pci:
             head.append(f"  {card.pci}", "dim")
         head.append(
@@ -137,6 +149,8 @@ def _port_line(what: View, port: Port, width: int) -> Text:
     line = Text.assemble(
         f"port {port.number}  ", (f"{port.netdev or '-':{width}}", "green"), f"  {port.mac or '-':17}"
     )
+    if port.interface:
+        line.append(f"  ── {port.interface}", "magenta")
     found = what.wire_of(port.end)
     if found is None:
         line.append("  no wire", "dim")
@@ -245,7 +259,7 @@ def _card_box(drawsvg: Any, card: Card, y: float, spots: dict[str, _Spot]) -> li
         drawsvg.Text(f"{card.name}  {card.model}", 15, x + 14, y + 22, fill=_INK, font_weight="bold")
     )
     about = " · ".join(
-        filter(None, ("emulated", card.pci, f"driver {card.driver}" if card.driver else "no driver"))
+        filter(None, (card.about, card.pci, f"driver {card.driver}" if card.driver else "no driver"))
     )
     items.append(drawsvg.Text(about, 11, x + 14, y + 40, fill=_SOFT))
     for row, port in enumerate(card.ports):
@@ -255,6 +269,8 @@ def _card_box(drawsvg: Any, card: Card, y: float, spots: dict[str, _Spot]) -> li
         name = port.netdev or "no netdev"
         colour = _INK if port.netdev else _SOFT
         items.append(drawsvg.Text(name, 13, x + 84, at + 24, fill=colour, font_weight="bold"))
+        if port.interface:
+            items.append(drawsvg.Text(port.interface, 9, x + 24, at + 35, fill=_SOFT))
         if port.mac:
             right = x + _CARD_WIDTH - 24
             items.append(drawsvg.Text(port.mac, 11, right, at + 24, fill=_SOFT, text_anchor="end"))

@@ -12,26 +12,27 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any
 
+from lab import config as configs
 from lab import console, deadline, placement, process
 from lab import paths as places
 from lab import state as states
 from lab.api import ask_supervisor, end
+from lab.config import Config
 from lab.deadline import Deadline
 from lab.errors import LabError
 from lab.launch import Launch, Times
 from lab.machine import accelerator, command, tsc
 from lab.machine.sandbox import Bind, tools_argv
 from lab.paths import Paths
+from lab.real import facts as real_facts
 from lab.state import State
 from lab.supervisor import QMP_FD, Plan
-
-if TYPE_CHECKING:
-    from lab.config import Config
 
 #: Seconds with KVM from QEMU's start to the agent's hello; one second is usual.
 BOOT_SECONDS = {"fast": 12.0, "systemd": 30.0}
@@ -71,9 +72,17 @@ def have_images(keep: bool) -> Images:
 
 
 def make_plan(
-    paths: Paths, config: Config, images: Images, found: accelerator.Found, profile: command.Profile
+    paths: Paths,
+    config: Config,
+    images: Images,
+    found: accelerator.Found,
+    profile: command.Profile,
+    models: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
-    """Everything the supervisor needs to start the lab, and write down, from what was chosen."""
+    """Everything the supervisor needs to start the lab, and write down, from what was chosen.
+
+    ``models`` of real cards, by PCI address.
+    """
     together = placement.together(config.placement, found.name)
     machine = command.Machine(
         kernel=images.dut / "vmlinux",
@@ -85,7 +94,7 @@ def make_plan(
         profile=profile,
         tsc_khz=tsc.khz() if found.name == "tcg" else None,
         together=together,
-        cards=tuple(command.CardSlot(card.name, paths.card(card.name)) for card in config.cards),
+        cards=tuple(slot(paths, card) for card in config.cards),
         agent=paths.agent,
         serial=paths.serial,
         serial_log=paths.serial_log,
@@ -104,15 +113,57 @@ def make_plan(
         "cpus": config.cpus,
         "memory": config.memory,
         "together": together,
-        "cards": [asdict(card) | {"ports": card.ports} for card in config.cards],
+        "card_kind": configs.kind(config.cards[0]),
+        "cards": [card_facts(card, models) for card in config.cards],
         "wiring": [segment.model_dump() for segment in config.wiring.segments],
     }
+    qemu = command.qemu_argv(machine, QMP_FD)
     return Plan(
         cardd=cardd,
         cardd_ready=str(paths.control),
-        machine=tuple(tools_argv(images.tools, command.qemu_argv(machine, QMP_FD), binds)),
+        machine=tuple(tools_argv(images.tools, qemu, binds, vfio=bool(config.real))),
         facts=facts,
+        real_cards=tuple(card.pci for card in config.real),
+        interfaces=tuple(interface for card in config.real for interface in card.testers if interface),
     )
+
+
+def slot(paths: Paths, card: configs.Card | configs.RealCard) -> command.CardSlot | command.RealSlot:
+    """The card in the machine."""
+    if isinstance(card, configs.RealCard):
+        return command.RealSlot(card.name, card.pci)
+    return command.CardSlot(card.name, paths.card(card.name))
+
+
+def card_facts(card: configs.Card | configs.RealCard, models: Mapping[str, str]) -> dict[str, Any]:
+    """What the lab tells of a card before the guest has seen it; ``models`` of real ones, by PCI address."""
+    told = asdict(card) | {"kind": configs.kind(card), "ports": card.ports}
+    if isinstance(card, configs.RealCard):
+        told["model"] = models.get(card.pci, "?")
+        told["testers"] = list(card.testers)
+    return told
+
+
+def real_models(config: Config) -> dict[str, str]:
+    """The models of the real cards by PCI address, each looked at before anything is built or started.
+
+    Raises ``LabError`` for a card or an interface that cannot be taken. One that a lab left taken is as it
+    was again after this; one that a lab holds is refused.
+    """
+    from lab.real import borrowed, tester, verdict
+    from lab.real.host import Host
+
+    if not config.real:
+        return {}
+    host = Host()
+    borrowed.recover(None, host)
+    found = {}
+    for card in config.real:
+        borrowed.refuse_held(card.pci)
+        found[card.pci] = verdict.check(host, card.pci).model
+        for interface in filter(None, card.testers):
+            tester.check(host, interface)
+    return found
 
 
 def fingerprint(config: Config, images: Images, profile: str) -> str:
@@ -132,7 +183,12 @@ def cardd_spec(paths: Paths, config: Config) -> dict[str, Any]:
                 "mac": card.mac,
                 "socket": str(paths.card(card.name)),
             }
-            for card in config.cards
+            for card in config.emulated
+        ],
+        "nics": [
+            {"end": f"{card.name}:{port}", "interface": card.testers[port]}
+            for card in config.real
+            for port in card.wired
         ],
         "wiring": [segment.model_dump() for segment in config.wiring.segments],
         "capture_dir": str(paths.capture),
@@ -160,23 +216,24 @@ def up(
         raise LabError(f"there is no boot profile {profile!r}", hint="fast or systemd")
     if os.geteuid() != 0:
         raise LabError("the lab needs root (guest memory, namespaces, KVM)", hint="use sudo, or make lab-up")
-    from lab import config as configs
-
     with states.alone(paths, f"waiting for whoever starts or stops lab {paths.name} now"):
         config = config or configs.load()
         times = Times()
+        if config.real and not states.is_alive(paths):
+            real_models(config)  # better now than after minutes of building
         images = have_images(keep_images)
         times.lap("images")
         state = _already(paths, fingerprint(config, images, profile), renew)
         if state is not None:
             return state
+        models = real_models(config)
         at = accelerator.Images(images.tools, images.dut / "vmlinux", images.identity)
         found = accelerator.find(at, config.cpus, config.accelerator)
         deadline.set_accelerator(found.name)
         times.lap("accelerator")
         try:
             prepare(paths, config)
-            make_plan(paths, config, images, found, profile).write(paths.plan)
+            make_plan(paths, config, images, found, profile, models).write(paths.plan)
             times.lap("preparing")
             with Launch(paths) as launch:
                 launch.follow(times)
@@ -282,15 +339,17 @@ def welcome(paths: Paths, times: Times, watch: Callable[[], None]) -> None:
         "kernel": hello.kernel,
         "boot_id": hello.boot_id,
         "guest": seen,
+        "cards": real_facts.learn(facts["cards"], seen),
         "times": {**times.seconds, "total": total},
     }
     if facts["together"]:
         found["processor"] = placement.gather(paths.name, states.read(paths).pids())
     ask_supervisor(paths, "merge", facts=found, phase="up")
     if len(seen["ports"]) < expected:
+        firmware = "; the firmware of a real card may be too old" if facts.get("card_kind") == "real" else ""
         console.warn(
             f"the driver made {len(seen['ports'])} of {expected} ports",
-            hint=f"look at the end of {paths.serial_log}, or run dmesg in `make lab-shell`",
+            hint=f"look at the end of {paths.serial_log}, or run dmesg in `make lab-shell`{firmware}",
         )
 
 

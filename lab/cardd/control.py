@@ -90,7 +90,10 @@ class Control:
         return dict(self.call("status"))
 
     def ports(self) -> list[dict[str, Any]]:
-        """Per end: ``end``, ``link``, ``up`` (cable not pulled), ``speed`` (Mb/s), ``mac``, ``peer``."""
+        """Per end: ``end``, ``link``, ``up`` (cable not pulled), ``speed`` (Mb/s), ``mac`` (None: a real
+        card's, or no card's), ``interface`` (this machine's that is cabled to a real card's port),
+        ``peer``.
+        """
         return list(self.call("ports"))
 
     def wire(self, segments: Iterable[Mapping[str, Any]]) -> None:

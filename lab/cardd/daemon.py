@@ -17,6 +17,7 @@ from lab.cardd.service import Method, Service
 from lab.cardd.spec import Spec
 from lab.cardd.trace import Trace
 from lab.core.plane import CorePlane
+from lab.errors import LabError
 from lab.vfio_user.pump import PumpSet
 from lab.vfio_user.server import Server
 from lab.vfio_user.session import Options
@@ -118,6 +119,14 @@ class Daemon:
                 pumps=self.pumps if core_card is not None else None,
                 core_card=core_card,
             )
+        for nic in self.spec.nics:
+            try:
+                self.fabric.add_nic(nic.end, nic.interface)
+            except OSError as problem:
+                raise LabError(
+                    f"interface {nic.interface}, the outside of {nic.end}: {problem.strerror or problem}",
+                    hint="is it there (ip link), and do we run as root?",
+                ) from problem
         self._trace(True)
         self.fabric.apply([segment.model_dump() for segment in self.spec.wiring])
         self.loop.watch(self.fabric.fileno(), lambda _events: self.fabric.poll())
@@ -171,8 +180,9 @@ class Daemon:
                     "end": name,
                     "link": end.carrier,
                     "up": end.up,
-                    "speed": end.speed,
+                    "speed": self.fabric.nics[name].speed if name in self.fabric.nics else end.speed,
                     "mac": card.mac(int(port)).hex(":") if card else None,
+                    "interface": self.fabric.nics[name].name if name in self.fabric.nics else None,
                     "peer": plugged.get(name),
                 }
             )

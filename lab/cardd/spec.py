@@ -54,11 +54,20 @@ class CardSpec(BaseModel):
     socket: SocketPath
 
 
+class NicSpec(BaseModel):
+    """The outside of a real card's port ``end``: the interface of this machine that is cabled to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    end: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}:\d{1,2}$")]
+    interface: Annotated[str, Field(min_length=1, max_length=15)]
+
+
 class Spec(BaseModel):
     """One lab's hardware. ``trace_dir``: where register traces go; ``core``: see :mod:`lab.wire.fabric`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    cards: Annotated[tuple[CardSpec, ...], Field(min_length=1, max_length=MAX_CARDS)]
+    cards: Annotated[tuple[CardSpec, ...], Field(max_length=MAX_CARDS)]
+    nics: tuple[NicSpec, ...] = ()
     wiring: tuple[Segment, ...] = ()
     control: SocketPath
     capture_dir: Path | None = None
@@ -74,6 +83,8 @@ class Spec(BaseModel):
         for what, values in (
             ("card name", [card.name for card in self.cards]),
             ("serial", [card.serial for card in self.cards]),
+            ("interface", [nic.interface for nic in self.nics]),
+            ("port", [nic.end for nic in self.nics]),
             ("socket", [str(card.socket) for card in self.cards] + [str(self.control)]),
         ):
             for value in values:

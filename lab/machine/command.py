@@ -36,6 +36,14 @@ class CardSlot:
 
 
 @dataclass(frozen=True)
+class RealSlot:
+    """A card of this machine, held by vfio-pci: by its PCI address there. Otherwise as :class:`CardSlot`."""
+
+    name: str
+    pci: str
+
+
+@dataclass(frozen=True)
 class Machine:
     """One virtual machine. ``memory`` in MiB; sockets are made by QEMU, except the cards' and QMP's.
 
@@ -50,7 +58,7 @@ class Machine:
     memory: int = 1024
     root: Path | None = None
     profile: Profile = "fast"
-    cards: tuple[CardSlot, ...] = ()
+    cards: tuple[CardSlot | RealSlot, ...] = ()
     agent: Path | None = None
     serial: Path | None = None
     serial_log: Path | None = None
@@ -81,8 +89,16 @@ def device(driver: str, **properties: Any) -> list[str]:
     return ["-device", json.dumps({"driver": driver, **plain})]
 
 
-def card_device(card: CardSlot) -> dict[str, Any]:
+def card_device(card: CardSlot | RealSlot) -> dict[str, Any]:
     """The card as an argument of ``-device`` and of QMP's ``device_add`` alike."""
+    if isinstance(card, RealSlot):
+        return {
+            "driver": "vfio-pci",
+            "id": card.name,
+            "bus": f"{card.name}.slot",
+            "rombar": 0,
+            "host": card.pci,
+        }
     return {
         "driver": "vfio-user-pci",
         "id": card.name,

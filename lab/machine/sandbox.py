@@ -17,8 +17,12 @@ class Bind:
     writable: bool = False
 
 
-def tools_argv(tools: Path, argv: Sequence[str], binds: Iterable[Bind] = ()) -> list[str]:
+def tools_argv(
+    tools: Path, argv: Sequence[str], binds: Iterable[Bind] = (), *, vfio: bool = False
+) -> list[str]:
     """The command that runs ``argv`` of the tools image, seeing of the host ``binds`` and /dev/kvm.
+
+    ``vfio``: the devices that vfio-pci holds, too, and /sys, which tells QEMU about them.
 
     Host network (for the management port's forwarding), no capabilities; ends when its parent ends.
     """
@@ -41,6 +45,8 @@ def tools_argv(tools: Path, argv: Sequence[str], binds: Iterable[Bind] = ()) -> 
         "--tmpfs",
         "/tmp",
     ]
+    if vfio:
+        command += ["--dev-bind", "/dev/vfio", "/dev/vfio", "--ro-bind", "/sys", "/sys"]
     for bind in binds:
         command += ["--bind" if bind.writable else "--ro-bind", str(bind.path), str(bind.path)]
     # The image's own settings, nothing of the caller's (QEMU and glib read several variables).

@@ -1,6 +1,6 @@
 """`lab up` with stand-ins for the images, the accelerator, cardd and the machine, as a process of its own.
 
-    python -m lab.tests.fake_up NAME [cardd=HOW] [die=COMMAND] [status=STATUS]
+    python -m lab.tests.fake_up NAME [cardd=HOW] [die=COMMAND] [status=STATUS] [interface=NAME]
 
 Everything else is the real thing: locks, supervisor, lifeline, state.
 """
@@ -8,6 +8,7 @@ Everything else is the real thing: locks, supervisor, lifeline, state.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def fake_plan(how: dict[str, str]) -> Any:
         images: up.Images,
         found: accelerator.Found,
         profile: command.Profile,
+        models: Mapping[str, str],
     ) -> Plan:
         machine = [sys.executable, str(HERE / "fake_machine.py"), "--qmp", QMP_FD]
         machine += ["--agent", str(paths.agent), "--serial-log", str(paths.serial_log)]
@@ -46,7 +48,8 @@ def fake_plan(how: dict[str, str]) -> Any:
             "wiring": [],
             "images": images.digests,
         }
-        return Plan(tuple(cardd), str(paths.control), tuple(machine), facts)
+        interfaces = tuple(filter(None, [how.get("interface")]))
+        return Plan(tuple(cardd), str(paths.control), tuple(machine), facts, (), interfaces)
 
     return plan
 

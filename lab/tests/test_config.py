@@ -18,7 +18,7 @@ from lab.wire.segments import Cable, Switch
 def test_nothing_said() -> None:
     """Zero configuration: one X25, both of its ports and a tester in one switch."""
     lab = parse("", "x")
-    assert [(card.name, card.model, card.ports) for card in lab.cards] == [("card0", "X25", 2)]
+    assert [(card.name, card.model, card.ports) for card in lab.emulated] == [("card0", "X25", 2)]
     (switch,) = lab.wiring.segments
     assert isinstance(switch, Switch)
     assert [port.end for port in switch.ports] == ["card0:0", "card0:1", "tester:t0"]
@@ -30,7 +30,7 @@ def test_example_is_valid_and_complete() -> None:
     """What is documented works, and every setting there is is documented."""
     path = ROOT / "lab/lab.toml.example"
     lab = load(path)
-    assert [(card.name, card.model) for card in lab.cards] == [("card0", "X25"), ("venue", "X10")]
+    assert [(card.name, card.model) for card in lab.emulated] == [("card0", "X25"), ("venue", "X10")]
     assert isinstance(lab.wiring.segments[0], Cable)
     text = path.read_text()
     for model in (config._File, config._Machine, config._Card, config._Cable, config._Switch):
@@ -42,8 +42,8 @@ def test_each_card_is_its_own() -> None:
     """Names, serials and MAC addresses differ without being given."""
     lab = parse("[[card]]\n[[card]]\n[[card]]\nmodel = 'x10'\n", "x")
     assert [card.name for card in lab.cards] == ["card0", "card1", "card2"]
-    assert lab.cards[2].model == "X10"
-    assert len({card.mac for card in lab.cards}) == len({card.serial for card in lab.cards}) == 3
+    assert lab.emulated[2].model == "X10"
+    assert len({card.mac for card in lab.emulated}) == len({card.serial for card in lab.emulated}) == 3
     assert len(lab.wiring.ends()) == 7
 
 
@@ -81,9 +81,15 @@ def test_each_card_is_its_own() -> None:
         ("[[card]]\n\ntesters = ['eth5']\n", "f:3: testers are of a real card"),
         ("[[card]]\npci = '3b:00.0'\nmodel = 'X25'\n", "f:3: card.0.model: a real card has its own"),
         ("[[card]]\npci = '3b:00.0'\nmac = '64:3f:5f:e8:40:00'\n", "f:3: card.0.mac: a real card has"),
-        ("[[card]]\npci = '3b:00.0'\n[[card]]\npci = '0000:3B:00.0'\n", "f:4: 0000:3b:00.0 is in the lab twice"),
+        (
+            "[[card]]\npci = '3b:00.0'\n[[card]]\npci = '0000:3B:00.0'\n",
+            "f:4: 0000:3b:00.0 is in the lab twice",
+        ),
         ("[[card]]\npci = '3b:00.0'\ntesters = ['e', 'e']\n", "f:3: e is cabled to two ports"),
-        ("card = '3b:00.0'\n[[cable]]\nends = ['card0:0', 'tester:t']\n", "f:3: card0:0 is not cabled to this"),
+        (
+            "card = '3b:00.0'\n[[cable]]\nends = ['card0:0', 'tester:t']\n",
+            "f:3: card0:0 is not cabled to this",
+        ),
         (
             "card = '3b:00.0'\ntesters = ['', 'e']\n[[cable]]\nends = ['card0:0', 'tester:t']\n",
             "f:4: card0:0 is not cabled to this machine",
@@ -99,7 +105,9 @@ def test_mistakes_name_file_line_and_remedy(text: str, error: str) -> None:
 
 
 def test_a_real_card_is_one_line() -> None:
-    """Its address, and what is cabled to its ports: those are in a switch with a tester, as emulated ones are."""
+    """Its address, and what is cabled to its ports: those are in a switch with a tester, as emulated ones
+    are.
+    """
     lab = parse("card = '3B:00.0'\ntesters = ['enp5s0f0', 'enp5s0f1']\n", "x")
     (card,) = lab.real
     assert (card.name, card.pci, card.ports) == ("card0", "0000:3b:00.0", 2)

@@ -198,13 +198,16 @@ def test_killed_supervisor_takes_all_with_it(lab: Paths) -> None:
     assert finish(start(lab)) == (0, "up")
 
 
-def test_interrupted_at_any_moment(lab: Paths) -> None:
-    """Ctrl-C at twenty random moments of `lab up`, and a kill at five, leave nothing; then a start works."""
+def test_interrupted_at_any_moment(lab: Paths, veth: str) -> None:
+    """Ctrl-C at twenty random moments of `lab up`, and a kill at five, leave nothing, and what was borrowed
+    is as it was; then a start works.
+    """
+    before = borrowed(veth)
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")
     chance = random.Random(seed)
     for turn in range(25):
-        up = start(lab)
+        up = start(lab, f"interface={veth}")
         pidfd = os.pidfd_open(up.pid)
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
@@ -221,7 +224,63 @@ def test_interrupted_at_any_moment(lab: Paths) -> None:
             Deadline("the supervisor to notice", 20.0).wait_until(lambda: not states.is_alive(lab))
             api.down(lab.name)
         assert_nothing_left(lab)
+        assert borrowed(veth) == before
     assert finish(start(lab)) == (0, "up")
+
+
+@pytest.fixture
+def veth() -> Iterator[str]:
+    """An interface of this machine that a lab can borrow."""
+    name = f"exl{secrets.token_hex(3)}"
+    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}x"], check=True)
+    yield name
+    subprocess.run(["ip", "link", "del", name], check=True)
+
+
+def borrowed(name: str) -> tuple[str, str]:
+    """What a lab changes on an interface: whether it answers, and whether it is up."""
+    arp = Path(f"/proc/sys/net/ipv4/conf/{name}/arp_ignore").read_text().strip()
+    return arp, Path(f"/sys/class/net/{name}/flags").read_text().strip()
+
+
+def test_what_was_borrowed_is_given_back(lab: Paths, veth: str) -> None:
+    """By `lab down`; by a start that fails; by the next command after a supervisor that was killed."""
+    before = borrowed(veth)
+    how = f"interface={veth}"
+    assert finish(start(lab, how)) == (0, "up")
+    assert borrowed(veth) != before
+    assert borrowed(veth)[0] == "8"
+    api.down(lab.name)
+    assert borrowed(veth) == before
+    assert finish(start(lab, how, "die=qmp_capabilities"))[0] == 1
+    assert borrowed(veth) == before
+    for again in ("down", "up"):
+        assert finish(start(lab, how)) == (0, "up")
+        pid = states.read(lab).pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        Deadline("the last process to be gone", 10.0).wait_until(lambda: not processes_of(lab))
+        assert borrowed(veth)[0] == "8"
+        if again == "down":
+            api.down(lab.name)
+        else:
+            assert finish(start(lab)) == (0, "up")
+        assert borrowed(veth) == before
+
+
+def test_one_lab_at_a_time_has_an_interface(lab: Paths, veth: str) -> None:
+    """The second one is told who has it, and does not disturb the first."""
+    other = Paths(lab.name + "b")
+    try:
+        assert finish(start(lab, f"interface={veth}")) == (0, "up")
+        second = start(other, f"interface={veth}", stderr=subprocess.PIPE)
+        _, said = second.communicate(timeout=PATIENCE)
+        assert second.returncode == 1
+        assert f"interface {veth} is taken by lab {lab.name} of" in said
+        assert borrowed(veth)[0] == "8"
+    finally:
+        api.down(other.name)
+        shutil.rmtree(other.out, ignore_errors=True)
 
 
 def test_supervisor_refuses_nonsense(lab: Paths) -> None:

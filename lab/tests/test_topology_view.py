@@ -29,7 +29,7 @@ def state(config: Config, driver: bool = True) -> State:
         ],
     }
     facts = {
-        "cards": [{"name": card.name, "model": card.model, "ports": card.ports} for card in config.cards],
+        "cards": [{"name": card.name, "model": card.model, "ports": card.ports} for card in config.emulated],
         "wiring": [segment.model_dump() for segment in config.wiring.segments],
         "guest": guest if driver else {"cards": [], "ports": []},
     }
@@ -60,7 +60,7 @@ def test_everything_is_drawn(name: str, driver: bool) -> None:
     text, svg = words(as_text(what)), as_svg(what, "6.12")
     root = ET.fromstring(svg)
     written = " ".join("".join(element.itertext()) for element in root.iter(f"{SVG}text"))
-    for card in config.cards:
+    for card in config.emulated:
         assert card.name in text and f"{card.name} {card.model}" in " ".join(written.split())
     if driver:
         for port in what.cards[0].ports:

@@ -1,4 +1,4 @@
-"""A lab's hardware in one object: cards, testers, the wire between them, captures and timers.
+"""A lab's hardware in one object: cards, the outsides of real ones, testers, the wire, captures and timers.
 
 For an event loop: watch :meth:`Fabric.fileno` for reading and call :meth:`Fabric.poll` when it is ready;
 that is all. Everything runs in the caller's thread.
@@ -28,9 +28,10 @@ from lab.card.models import model
 from lab.card.plane import InterruptFault
 from lab.card.transmit import TxMemory
 from lab.wire import segments as wire_segments
-from lab.wire.capture import SEGMENT_SIZE
+from lab.wire.capture import FLUSH_AFTER_S, SEGMENT_SIZE, Capture
 from lab.wire.engine import Engine, PythonEngine
 from lab.wire.frame import seal
+from lab.wire.nic import Nic
 from lab.wire.segments import tester_name
 from lab.wire.tester import Tester
 from lab.wire.timers import Timers
@@ -69,6 +70,10 @@ class Fabric:
         self.timers = Timers()
         self.cards: dict[str, Card] = {}
         self.testers: dict[str, Tester] = {}
+        self.nics: dict[str, Nic] = {}
+        self._nic_captures: list[Capture] = []
+        self._nic_flush_planned = False
+        self._capture_limit = capture_limit
         self._tester_dir = tester_dir
         self._reported_at = 0.0
         self._captures_lost = 0
@@ -104,9 +109,10 @@ class Fabric:
             elif fd == self._engine_fd:
                 self.engine.poll()
             else:
-                for tester in list(self.testers.values()):
-                    if fd in tester.filenos():
-                        tester.ready(fd, events)
+                served: list[Tester | Nic] = [*self.testers.values(), *self.nics.values()]
+                for one in served:
+                    if fd in one.filenos():
+                        one.ready(fd, events)
                         break
 
     def _report(self) -> None:
@@ -125,6 +131,9 @@ class Fabric:
         """Flush the captures, close sockets, give the cards' memory back."""
         for tester in self.testers.values():
             tester.close()
+        for nic in self.nics.values():
+            nic.close()
+        self._flush_nics()
         self.engine.close()
         for card in self.cards.values():
             card.close()
@@ -153,6 +162,42 @@ class Fabric:
         self.cards[name] = card
         return card
 
+    def add_nic(self, end: str, interface: str) -> Nic:
+        """The port ``end`` of a real card, by this machine's interface that is cabled to it.
+
+        Raises ValueError when the end is there, OSError when the interface is not.
+        """
+        if end in self.wire.ends or tester_name(end):
+            raise ValueError(f"{end} is there already, or no port")
+        capture = None
+        if self._capture_dir is not None:
+            path = self._capture_dir / f"{end.replace(':', '-')}.pcapng"
+            capture = Capture(path, end, self._wall_ns, self._nic_dirty, self._capture_limit)
+            self._nic_captures.append(capture)
+
+        def arrived(frame: bytes) -> None:
+            self.wire.send(end, frame)
+
+        def linked(link: bool) -> None:
+            # Its speed is its own: frames between two speeds wait here, not on the cable.
+            self.wire.set_ready(end, link, None)
+
+        nic = Nic(interface, self._poller, arrived, linked, capture)
+        self.nics[end] = nic
+        self.wire.attach(end, nic.deliver, ready=False)
+        nic.tell_link()
+        return nic
+
+    def _nic_dirty(self) -> None:
+        if not self._nic_flush_planned:
+            self._nic_flush_planned = True
+            self.timers.after(FLUSH_AFTER_S, self._flush_nics)
+
+    def _flush_nics(self) -> None:
+        self._nic_flush_planned = False
+        for capture in self._nic_captures:
+            capture.flush()
+
     @staticmethod
     def _linker(card: Card, port: int) -> Callable[[bool], None]:
         return lambda up: card.set_carrier(port, up)
@@ -178,15 +223,17 @@ class Fabric:
     def link(self, end: str, up: bool) -> None:
         """Pull an end's cable, or plug it in again."""
         self.wire.set_link(end, up)
+        if end in self.nics:
+            self.nics[end].plug(up)
 
     def flap(self, end: str, down_s: float = 0.1, times: int = 1) -> None:
         """Pull an end's cable and plug it in again after ``down_s`` seconds, ``times`` times over."""
-        self.wire.set_link(end, False)
+        self.link(end, False)
 
         def plug() -> None:
             if end not in self.wire.ends:
                 return
-            self.wire.set_link(end, True)
+            self.link(end, True)
             if times > 1:
                 self.timers.after(down_s, lambda: self.flap(end, down_s, times - 1))
 
@@ -205,6 +252,8 @@ class Fabric:
         data = frame if sealed else seal(frame)
         if tester_name(end):
             self.wire.send(end, data)
+        elif end in self.nics:
+            self.nics[end].deliver(data)
         else:
             card, port = self._port(end)
             card.plane.ports[port].receive(data)
@@ -219,10 +268,13 @@ class Fabric:
                 found.setdefault(f"{name}:{number}", {}).update(port.counters())
         for end, tester in self.testers.items():
             found.setdefault(end, {}).update(vars(tester.counters), clients=tester.clients)
+        for end, nic in self.nics.items():
+            found.setdefault(end, {}).update(vars(nic.counters))
         return found
 
     def flush(self) -> None:
         """Make every frame captured so far visible to readers of the files."""
+        self._flush_nics()
         self.engine.flush()
 
     def registers(self, card: str) -> dict[str, int]:

@@ -55,7 +55,7 @@ def test_a_bundle_is_read_again(tmp_path: Path, unpacked: bool) -> None:
     path = archive(tmp_path, json.dumps(told()))
     what = replay.load(tmp_path / "bundle" if unpacked else path)
     assert what.topology == TOPOLOGY
-    assert (what.config.seed, what.config.cards[0].model, what.config.testers) == (42, "X25", ("t0",))
+    assert (what.config.seed, what.config.emulated[0].model, what.config.testers) == (42, "X25", ("t0",))
     assert what.command("mine") == (
         ".venv/bin/python -m pytest 'suites/test_a.py::test_b[seed7]' --lab mine"
         " --first-seed 7 --fuzz-seconds 3 --seeds 1"

@@ -44,7 +44,12 @@ def change(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("cards.1.serial", "x" * 17, "cards.1.serial"),
         ("cards.0.socket", "/" + "x" * 120, "longer than the 107 bytes"),
         ("cards.0.sockets", "x", "cards.0.sockets: Extra inputs"),
-        ("cards", [], "cards: "),
+        ("nics", [{"end": "card2", "interface": "eth9"}], "nics.0.end: "),
+        (
+            "nics",
+            [{"end": "b:0", "interface": "e"}, {"end": "b:1", "interface": "e"}],
+            "interface 'e' is used",
+        ),
         ("control", ..., "control: Field required"),
         ("seed", "one", "seed: "),
         ("core", "rust", "core: "),

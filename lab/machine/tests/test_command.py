@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from lab.errors import LabError
-from lab.machine.command import CardSlot, Machine, card_device, kernel_arguments, probe_argv, qemu_argv
+from lab.machine.command import (
+    CardSlot,
+    Machine,
+    RealSlot,
+    card_device,
+    kernel_arguments,
+    probe_argv,
+    qemu_argv,
+)
 from lab.machine.sandbox import Bind, tools_argv
 
 MACHINE = Machine(
@@ -81,6 +89,18 @@ def test_every_card_has_a_slot_of_its_own() -> None:
     assert cards["b"]["socket"] == {"type": "unix", "path": "/r/b.sock"}
 
 
+def test_a_real_card_is_passed_through() -> None:
+    """By vfio-pci, in a slot like any other: the guest's view is the same."""
+    machine = replace(MACHINE, cards=(RealSlot("card0", "0000:3b:00.0"), MACHINE.cards[1]))
+    found = devices(qemu_argv(machine, 9))
+    (card,) = [one for one in found if one["driver"] == "vfio-pci"]
+    assert card == {
+        "driver": "vfio-pci", "id": "card0", "bus": "card0.slot", "rombar": 0, "host": "0000:3b:00.0",
+    }  # fmt: skip
+    slots = {one["id"]: one["addr"] for one in found if one["driver"] == "pcie-root-port"}
+    assert slots == {"card0.slot": "0x10", "b.slot": "0x11"}
+
+
 def test_root_disk_is_read_only_and_shared() -> None:
     """Several labs run from one image: never written, never locked."""
     argv = qemu_argv(MACHINE, 9)
@@ -140,6 +160,15 @@ def test_sandbox_sees_only_what_is_bound(tmp_path: Path) -> None:
     assert argv[argv.index("/b") - 1] == "--bind"
     assert "--die-with-parent" in argv
     assert argv[argv.index("--") + 1 :] == ["qemu", "-x"]
+
+
+def test_sandbox_has_the_devices_that_were_taken(tmp_path: Path) -> None:
+    """Only where a real card is passed through."""
+    (tmp_path / "usr").mkdir()
+    assert "/dev/vfio" not in tools_argv(tmp_path, ["qemu"])
+    argv = tools_argv(tmp_path, ["qemu"], vfio=True)
+    assert argv[argv.index("/dev/vfio") - 1] == "--dev-bind"
+    assert argv[argv.index("/sys") - 1] == "--ro-bind"
 
 
 def test_sandbox_without_tools_says_how_to_get_them(tmp_path: Path) -> None:
