@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from lab import paths
+from lab.card.models import MODELS
+from lab.config import MAC_PREFIX
 from lab.errors import LabError
 from suites import capture, drawing
 from suites import topology as topologies
@@ -190,7 +192,7 @@ def again(
 ) -> dict[str, Any]:
     """What ``suites.replay`` needs: the lab, what stood in it, and the test with its options."""
     facts = session.lab.facts
-    told = ("profile", "cards", "wiring", "cpus", "memory", "images")
+    told = ("profile", "wiring", "cpus", "memory", "images")
     return {
         "format": REPLAY_FORMAT,
         "schema": REPLAY_SCHEMA,
@@ -198,9 +200,25 @@ def again(
         "options": options,
         "seed": session.control.status().get("seed", 1),
         "source": asdict(source()),
-        "lab": {name: facts[name] for name in told},
+        "lab": {name: facts[name] for name in told} | {"cards": emulated(facts["cards"])},
         "topology": topologies.as_json(topology) if topology is not None else None,
     }
+
+
+def emulated(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cards for a replay, which is on emulated ones: whoever has the bundle may not have the card."""
+    found = []
+    for number, card in enumerate(cards):
+        if card.get("kind") == "real":
+            model = card["model"] if card["model"] in MODELS else "X25"
+            card = {
+                "name": card["name"],
+                "model": model,
+                "serial": f"E{number:07d}",
+                "mac": f"{MAC_PREFIX}:{number:02x}:00",
+            }
+        found.append(card)
+    return found
 
 
 def readme(nodeid: str, lab: str, archive: str) -> str:

@@ -232,6 +232,8 @@ def place(
             note_topology(request.node, topology)
             if request.config.getoption("--topology-only", default=False):
                 pytest.skip(f"\n{topology}\n")
+            if missing := session.missing(topology):
+                pytest.skip(f"needs the port {', '.join(missing)} on the lab's wire; it has {session.has()}")
             placed = Placed(session, topology)
             stack.callback(placed.destroy)
             return placed
@@ -251,6 +253,8 @@ def traffic(programs: Programs, place: object) -> Iterator[Traffic]:
 def wire(session: Session, healthy: None) -> Iterator[Outside]:
     """The tester's end of the wire (``tester:t0``), its stations, and the captures of this test."""
     paths = session.lab.paths
+    if not (paths.testers / "t0.sock").exists():
+        pytest.skip("needs the tester t0 on the lab's wire; lab/lab.toml names none")
     outside = Outside(paths.testers / "t0.sock", paths.capture, session.control)
     yield outside
     outside.close()

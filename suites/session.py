@@ -10,6 +10,8 @@ from lab import api
 from lab.cardd.control import Control
 from lab.deadline import Deadline, scaled
 from lab.guest.client import Agent, Process
+from lab.real.facts import addresses
+from lab.wire import segments as wire_segments
 from suites import timeline
 from suites.guest import (
     echo,
@@ -23,6 +25,7 @@ from suites.guest import (
     records,
     sockets,
 )
+from suites.topology import Topology
 
 #: Modules of the agent itself, and of the programs that carry traffic, each after what it imports.
 AGENT_MODULES = (iproute, namespaces, sockets, health, exasock)
@@ -112,8 +115,21 @@ class Session:
         self.baseline = self.agent.call(health.snapshot, timeout=scaled(6))
 
     def _ends(self) -> dict[str, str]:
-        """The MAC address of each port, as its card has it."""
-        return {one["end"]: one["mac"].lower() for one in self.control.ports() if one.get("mac")}
+        """The MAC address of each port on the lab's wire: as its card has it; of a real one, as the driver
+        said when it found it.
+        """
+        emulated = {one["end"]: one["mac"].lower() for one in self.control.ports() if one.get("mac")}
+        return emulated | addresses(self.lab.facts)
+
+    def missing(self, topology: Topology) -> list[str]:
+        """The ports that a topology speaks of and this lab has not, on its wire."""
+        wired = [dict(segment) for segment in topology.wiring or ()]
+        plugged = {end for end in wire_segments.parse(wired).ends() if not wire_segments.tester_name(end)}
+        return sorted((plugged | set(topology.ports())) - self.devices.keys())
+
+    def has(self) -> str:
+        """The ports on this lab's wire, for people."""
+        return ", ".join(self.devices) or "none"
 
     def find_devices(self) -> dict[str, str]:
         """Ports by MAC address: the card knows which is which, whatever the guest named them."""

@@ -25,6 +25,8 @@ from lab.paths import ROOT, Paths
 from suites.session import Session
 
 NAME = "second"
+#: A real card is in one lab at a time.
+pytestmark = pytest.mark.card("emulated")
 
 
 def command(*argv: str) -> list[str]:

@@ -140,6 +140,7 @@ def grown(before: dict[str, Any], after: dict[str, Any], *words: str) -> int:
     )
 
 
+@pytest.mark.card("emulated")
 @pytest.mark.parametrize("status", ["bad_crc", "aborted", "overflow"])
 def test_bad_frames_reported_by_the_card(
     pair: tuple[Placed, Namespace, Namespace], session: Session, traffic: Traffic, wire: Outside, status: str
@@ -173,6 +174,7 @@ def test_reordering_and_delay(
     traffic.exactly_once("tcp", [(a, peer)], count=200, seconds=12)
 
 
+@pytest.mark.card("emulated")
 def test_lapped_ring_is_counted_and_survived(
     pair: tuple[Placed, Namespace, Namespace], session: Session, traffic: Traffic
 ) -> None:
@@ -184,6 +186,7 @@ def test_lapped_ring_is_counted_and_survived(
     traffic.exactly_once("udp", [(a, peer), (peer, a)], count=10)
 
 
+@pytest.mark.card("emulated")
 @pytest.mark.parametrize("fault", [{"delay_s": 0.002}, {"repeat": 3}])
 def test_late_and_repeated_interrupts(
     pair: tuple[Placed, Namespace, Namespace], session: Session, traffic: Traffic, defer: Defer, fault: Any

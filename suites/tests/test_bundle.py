@@ -70,3 +70,13 @@ def test_a_bundle_is_one_archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert [path for path in target.parent.iterdir()] == [target]
     with tarfile.open(target) as tar:
         assert {Path(name).name for name in tar.getnames()} >= {"a.txt", "b.pcapng", "missing.txt"}
+
+
+def test_a_real_card_is_replayed_on_an_emulated_one() -> None:
+    """Whoever has the bundle may have no card: the replay's is of the same model, where that is emulated."""
+    real = {"name": "venue", "kind": "real", "pci": "0000:3b:00.0", "testers": ["e0"], "ports": 2}
+    told = bundle.emulated([real | {"model": "X10"}, real | {"model": "X100", "name": "b"}])
+    assert [(card["name"], card["model"]) for card in told] == [("venue", "X10"), ("b", "X25")]
+    assert len({card["mac"] for card in told}) == len({card["serial"] for card in told}) == 2
+    emulated = [{"name": "card0", "kind": "emulated", "model": "X25"}]
+    assert bundle.emulated(emulated) == emulated
