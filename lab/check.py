@@ -1,4 +1,6 @@
-"""`lab check`: is the lab whole? A quick look for people; the suites look deeper, after every test."""
+"""`lab check`: is the lab whole, and every port cabled as lab.toml says? The suites look deeper, after every
+test.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,17 @@ BAD = re.compile(
 
 
 def check(paths: Paths) -> bool:
-    """Print one line per question; whether all were answered well. ``LabError`` when there is no lab."""
+    """Print one line per question, and the cabling that was found; whether all is well. ``LabError``: no
+    lab.
+    """
     with Lab.attach(paths.name) as lab:
         facts = lab.facts
         seen = facts.get("guest", {"cards": [], "ports": []})
         expected = sum(card["ports"] for card in facts["cards"])
         dmesg = lab.agent.exec(["dmesg"]).stdout
+        from suites import cabling
+
+        found = cabling.prove(lab)
     bad = [line for line in dmesg.splitlines() if BAD.search(line)]
     answers = [
         ("supervisor, cards and machine live", True, ""),
@@ -35,9 +42,11 @@ def check(paths: Paths) -> bool:
             len(seen["ports"]) == expected,
             f"{len(seen['ports'])} of {expected}",
         ),
+        ("every port is cabled as the lab has it", found.good, ""),
         ("the kernel log is clean", not bad, "\n".join(bad[:10])),
     ]
     for question, good, detail in answers:
         mark = "[green]ok[/]  " if good else "[red]FAIL[/]"
         console.out.print(f"{mark} {question}" + (f": {detail}" if detail else ""))
+    console.out.print(found.drawing())
     return all(good for _, good, _ in answers)

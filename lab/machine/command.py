@@ -48,7 +48,8 @@ class Machine:
     """One virtual machine. ``memory`` in MiB; sockets are made by QEMU, except the cards' and QMP's.
 
     ``tsc_khz``: what to tell the guest's kernel about its time stamp counter (``lab.machine.tsc``).
-    ``together``: the lab is gathered on one processor (``lab.placement``).
+    ``together``: the lab is gathered on one processor (``lab.placement``). ``first`` and ``extra``: of the
+    command line, before all other devices and after them.
     """
 
     kernel: Path
@@ -67,6 +68,7 @@ class Machine:
     together: bool = False
     arguments: tuple[str, ...] = ()
     name: str = "lab"
+    first: tuple[str, ...] = ()
     extra: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -143,6 +145,7 @@ def qemu_argv(machine: Machine, qmp_fd: int | str) -> list[str]:
         "-chardev", f"socket,id=qmp,fd={qmp_fd}",
         "-object", "monitor-qmp,id=control,chardev=qmp",
     ]  # fmt: skip
+    argv += machine.first
     argv += _serial(machine)
     if machine.root is not None:
         # The image is never written: no locks, so that several labs share it.

@@ -1,0 +1,1 @@
+"""What can be tried of real cards without one."""
