@@ -107,6 +107,8 @@ def status(paths: Paths, as_json: bool) -> None:
         others()
     else:
         show(state)
+    if not as_json:
+        leases()
     sys.exit(0 if alive and state.phase == "up" and not state.broken() else 3)
 
 
@@ -253,6 +255,15 @@ def others() -> None:
     alive = [name for name in names if states.is_alive(places.Paths(name))]
     if alive:
         console.out.print(f"up: {', '.join(alive)}")
+
+
+def leases() -> None:
+    """Who has the cards that are shared, where lab.toml says how."""
+    from lab import config, lease
+
+    folder = config.load().leases if config.FILE.exists() else None
+    for claim in lease.all_of(folder) if folder is not None else ():
+        console.out.print(f"lease {claim}", markup=False)
 
 
 def main() -> None:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lab.card.models import MODELS
 from lab.cardd.spec import MAX_CARDS
 from lab.errors import LabError
+from lab.nightly.settings import Settings
 from lab.paths import ROOT
 from lab.wire.segments import Cable, EndName, Switch, SwitchPort, Wiring
 
@@ -74,7 +75,9 @@ class RealCard:
 
 @dataclass(frozen=True)
 class Config:
-    """One lab. ``memory`` in MiB."""
+    """One lab. ``memory`` in MiB; ``leases``: the directory in which real cards are leased
+    (``lab.lease``).
+    """
 
     cards: tuple[Card | RealCard, ...]
     wiring: Wiring
@@ -85,6 +88,8 @@ class Config:
     seed: int = 1
     source: str = "built-in"
     testers: tuple[str, ...] = field(default=())
+    leases: Path | None = None
+    nightly: Settings = field(default_factory=Settings)
 
     @property
     def emulated(self) -> tuple[Card, ...]:
@@ -164,6 +169,14 @@ class _Card(_Strict):
     mac: Annotated[str, Field(pattern=r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")] | None = None
 
 
+def _directory(value: Path) -> Path:
+    if not value.is_absolute():
+        raise ValueError(
+            f"{str(value)!r} is not absolute: everybody who shares the card names the same directory"
+        )
+    return value
+
+
 class _Cable(_Strict):
     ends: tuple[EndName, EndName]
 
@@ -175,6 +188,8 @@ class _Switch(_Strict):
 
 class _File(_Strict):
     machine: _Machine = _Machine()
+    leases: Annotated[Path, AfterValidator(_directory)] | None = None
+    nightly: Settings = Settings()
     card: Annotated[tuple[_Card, ...], Field(min_length=1, max_length=MAX_CARDS)] = (_Card(),)
     cable: tuple[_Cable, ...] = ()
     switch: tuple[_Switch, ...] = ()
@@ -317,6 +332,8 @@ def _complete(given: _File, source: str, lines: Lines) -> Config:
         seed=given.seed,
         source=source,
         testers=tuple(testers),
+        leases=given.leases,
+        nightly=given.nightly,
     )
 
 

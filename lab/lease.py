@@ -1,10 +1,10 @@
 """Who has a shared card: leases in a directory that everybody who shares it sees. No server.
 
-A lease is a row of files ``NAME.1``, ``NAME.2``, …: the one with the highest number counts, and whoever makes the
-next one has the card. Making a file is exclusive (link(2), also over NFS), so two never make the same one. The next
-may be made when the last was given up, or when it has not changed for a while by the watcher's own clock: clocks
-of different machines are never compared. The number is the fence: a holder that was stopped and comes back finds a
-higher one than its own, and has lost.
+A lease is a row of files ``NAME.1``, ``NAME.2``, …: the one with the highest number counts, and whoever
+makes the next one has the card. Making a file is exclusive (link(2), also over NFS), so two never make the
+same one. The next may be made when the last was given up, or when it has not changed for a while by the
+watcher's own clock: clocks of different machines are never compared. The number is the fence: a holder that
+was stopped and comes back finds a higher one than its own, and has lost.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,100}")
 
 @dataclass(frozen=True)
 class Claim:
-    """What a lease's file says. ``since``: by the holder's clock, for people only; ``beat`` counts signs of life."""
+    """What a lease's file says. ``since``: by the holder's clock, for people only; ``beat`` counts signs of
+    life.
+    """
 
     name: str
     number: int
@@ -83,6 +85,17 @@ def me() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+#: Of a lease that whoever started this process holds, for us to work under.
+ENVIRONMENT = "EXALAB_LEASE"
+
+
+def is_ours(folder: Path, name: str) -> bool:
+    """Whether the lease is held by whoever started this process."""
+    token = os.environ.get(ENVIRONMENT)
+    now = last(folder, name) if token else None
+    return now is not None and not now.given_up and now.token == token
+
+
 def name_of(address: str, host: str | None = None) -> str:
     """The lease's name of a card: its machine and its PCI address there."""
     return f"{host or socket.gethostname()}-{address}"
@@ -96,8 +109,8 @@ def numbers(folder: Path, name: str) -> list[int]:
     """The numbers of a lease's files, lowest first. Raises ``LabError`` when the directory cannot be read."""
     found = []
     try:
-        for entry in os.listdir(folder):
-            stem, _, number = entry.rpartition(".")
+        for entry in folder.iterdir():
+            stem, _, number = entry.name.rpartition(".")
             if stem == name and number.isdigit():
                 found.append(int(number))
     except OSError as problem:
@@ -130,7 +143,7 @@ def last(folder: Path, name: str) -> Claim | None:
 def all_of(folder: Path) -> list[Claim]:
     """Every lease of a directory, as it is now."""
     try:
-        stems = {entry.rpartition(".")[0] for entry in os.listdir(folder)}
+        stems = {entry.name.rpartition(".")[0] for entry in folder.iterdir()}
     except OSError:
         return []
     claims = [last(folder, stem) for stem in sorted(stems) if _NAME.fullmatch(stem)]
@@ -232,17 +245,19 @@ def acquire(
     dead_after: float = DEAD_AFTER,
     on_lost: Callable[[], None] | None = None,
     waiting: Callable[[Claim], None] | None = None,
+    token: str | None = None,
 ) -> Lease:
     """Have the lease ``name`` of a directory, waiting at most ``wait`` seconds for whoever has it.
 
-    ``waiting`` is called with each claim that is waited for. A holder without a sign of life is followed after
-    ``dead_after`` seconds of watching, so a shorter wait never follows one. Raises :class:`Taken`, and ``LabError``
-    when the directory cannot be used.
+    ``waiting`` is called with each claim that is waited for; ``token`` is of another lease of ours, to be
+    known by the same one. A holder without a sign of life is followed after ``dead_after`` seconds of
+    watching, so a shorter wait never follows one. Raises :class:`Taken`, and ``LabError`` when the directory
+    cannot be used.
     """
     if not _NAME.fullmatch(name):
         raise LabError(f"{name!r} cannot name a lease", hint="letters, digits, '-', '_', '.' and ':'")
     _usable(folder)
-    token = secrets.token_hex(8)
+    token = token or secrets.token_hex(8)
     started = time.monotonic()
     seen: Claim | None = None
     changed = started

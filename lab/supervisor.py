@@ -25,9 +25,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lab import lease as leases
 from lab import state as states
 from lab.deadline import Deadline
 from lab.errors import LabError
+from lab.lease import Lease
 from lab.machine.qmp import Qmp
 from lab.paths import Paths
 from lab.process import Process, spawn, tail
@@ -57,6 +59,8 @@ class Plan:
     facts: dict[str, Any]
     real_cards: tuple[str, ...] = ()
     interfaces: tuple[str, ...] = ()
+    lease_folder: str | None = None
+    leases: tuple[str, ...] = ()
 
     @staticmethod
     def read(path: Path) -> Plan:
@@ -70,6 +74,8 @@ class Plan:
                 dict(data["facts"]),
                 tuple(data["real_cards"]),
                 tuple(data["interfaces"]),
+                data["lease_folder"],
+                tuple(data["leases"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise LabError(f"{path} is not a plan for a lab: {problem}", hint="make lab-up") from problem
@@ -96,6 +102,7 @@ class Supervisor:
         self._restarting: asyncio.Task[None] | None = None
         self._borrowed = Borrowed(Owner(paths.name, str(paths.root)))
         self._taking: asyncio.Future[None] | None = None
+        self._leases: list[Lease] = []
 
     # state
 
@@ -182,16 +189,37 @@ class Supervisor:
     # what is borrowed
 
     async def _take(self, plan: Plan) -> None:
-        if not plan.real_cards and not plan.interfaces:
+        if not plan.real_cards and not plan.interfaces and not plan.leases:
             return
         self._tell(phase="borrowing")
         if plan.real_cards:
             # VFIO pins all of the guest's memory, and QEMU has no privilege of its own.
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        self._taking = asyncio.ensure_future(
-            asyncio.to_thread(self._borrowed.take, plan.real_cards, plan.interfaces)
-        )
+        loop = asyncio.get_running_loop()
+
+        def take() -> None:
+            for name in plan.leases:
+                self._lease(Path(str(plan.lease_folder)), name, loop)
+            self._borrowed.take(plan.real_cards, plan.interfaces)
+
+        self._taking = asyncio.ensure_future(asyncio.to_thread(take))
         await asyncio.shield(self._taking)
+
+    def _lease(self, folder: Path, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        if leases.is_ours(folder, name):
+            return  # a night that started us has it
+
+        def lost() -> None:
+            loop.call_soon_threadsafe(self._on_lost, name)
+
+        purpose = f"lab {self.paths.name} of {self.paths.root}"
+        self._leases.append(leases.acquire(folder, name, purpose, on_lost=lost))
+
+    def _on_lost(self, name: str) -> None:
+        """Somebody else has the card by right: ours ends, at once."""
+        self.state.error = f"the lease of {name} was lost: the lab ended"
+        print(self.state.error, file=sys.stderr, flush=True)
+        self._stop.set()
 
     async def _give_back(self) -> bool:
         """Once nothing uses it any more. Whether that failed: the state then says how, and what to do."""
@@ -204,6 +232,9 @@ class Supervisor:
             self.state.error = str(problem)
             self._tell(error=problem.message, hint=problem.hint)
             return True
+        finally:
+            for lease in self._leases:
+                await asyncio.to_thread(lease.give_up)
         return False
 
     # parts

@@ -27,8 +27,10 @@ from lab.config import Config
 from lab.deadline import Deadline
 from lab.errors import LabError
 from lab.launch import Launch, Times
+from lab.lease import name_of
 from lab.machine import accelerator, command, tsc
 from lab.machine.sandbox import Bind, tools_argv
+from lab.nightly.settings import Settings
 from lab.paths import Paths
 from lab.real import facts as real_facts
 from lab.state import State
@@ -125,6 +127,8 @@ def make_plan(
         facts=facts,
         real_cards=tuple(card.pci for card in config.real),
         interfaces=tuple(interface for card in config.real for interface in card.testers if interface),
+        lease_folder=str(config.leases) if config.leases is not None else None,
+        leases=tuple(name_of(card.pci) for card in config.real) if config.leases is not None else (),
     )
 
 
@@ -168,7 +172,8 @@ def real_models(config: Config) -> dict[str, str]:
 
 def fingerprint(config: Config, images: Images, profile: str) -> str:
     """Changes when a lab that is up is no longer the one asked for."""
-    text = f"{replace(config, source='')!r} {images.identity} {profile}"
+    lab = replace(config, source="", nightly=Settings())
+    text = f"{lab!r} {images.identity} {profile}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

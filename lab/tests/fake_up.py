@@ -1,6 +1,7 @@
 """`lab up` with stand-ins for the images, the accelerator, cardd and the machine, as a process of its own.
 
     python -m lab.tests.fake_up NAME [cardd=HOW] [die=COMMAND] [status=STATUS] [interface=NAME]
+    [leases=FOLDER]
 
 Everything else is the real thing: locks, supervisor, lifeline, state.
 """
@@ -49,7 +50,16 @@ def fake_plan(how: dict[str, str]) -> Any:
             "images": images.digests,
         }
         interfaces = tuple(filter(None, [how.get("interface")]))
-        return Plan(tuple(cardd), str(paths.control), tuple(machine), facts, (), interfaces)
+        return Plan(
+            tuple(cardd),
+            str(paths.control),
+            tuple(machine),
+            facts,
+            (),
+            interfaces,
+            how.get("leases"),
+            ("card",) * ("leases" in how),
+        )
 
     return plan
 

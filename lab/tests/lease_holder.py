@@ -1,7 +1,8 @@
-"""A process that wants a lease, for the tests: ``lease_holder.py FOLDER NAME PURPOSE WAIT BEAT DEAD_AFTER [SECONDS]``.
+"""A process that wants a lease, for the tests: ``lease_holder.py FOLDER NAME PURPOSE WAIT BEAT DEAD_AFTER
+[SECONDS]``.
 
-Says ``has NUMBER`` when it has it and works for SECONDS (or until its input closes), touching a file while it does,
-so that two at once are seen; then ``done``, or ``lost``. ``taken`` when it gets none.
+Says ``has NUMBER`` when it has it and works for SECONDS (or until its input closes), touching a file while
+it does, so that two at once are seen; then ``done``, or ``lost``. ``taken`` when it gets none.
 """
 
 from __future__ import annotations

@@ -163,3 +163,29 @@ def test_lines_follow_tables() -> None:
     assert lines.find(("u", 0, "c")) == 5
     assert lines.find(("u", 1, "c", "deeper", 7)) == 7
     assert lines.find(("nowhere",)) == 1
+
+
+def test_nights_and_leases() -> None:
+    """A time of day becomes systemd's; what is left out has its default; another night makes no other lab."""
+    lab = parse("leases = '/net/leases'\n[nightly]\nat = '1:30'\nrecover = ['true']\n", "x")
+    assert lab.leases == Path("/net/leases")
+    assert (lab.nightly.at, lab.nightly.keep, lab.nightly.recover) == ("*-*-* 01:30:00", 60, ("true",))
+    assert parse("[nightly]\nat = 'Mon..Fri 22:00'\n", "x").nightly.at == "Mon..Fri 22:00"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("leases = 'here'\n", "f:1: leases: 'here' is not absolute"),
+        ("[nightly]\nresults = 'here'\n", "f:2: nightly.results: 'here' is not absolute"),
+        ("[nightly]\n\nat = ''\n", "f:3: nightly.at: write a time of day"),
+        ("[nightly]\nkeep = 0\n", "f:2: nightly.keep: Input should be greater"),
+        ("[nightly]\nrecover = 'reboot'\n", "f:2: nightly.recover: Input should be a valid tuple"),
+        ("[nightly]\nrepeat = 3\n", "f:2: nightly.repeat: there is no such setting"),
+    ],
+)
+def test_mistakes_about_nights(text: str, error: str) -> None:
+    """They are named like any other."""
+    with pytest.raises(LabError) as caught:
+        parse(text, "f")
+    assert caught.value.message.startswith(error)

@@ -50,7 +50,9 @@ def take(folder: Path, wait: float = 0.0) -> lease.Lease:
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
-    """Ten processes want it at once: each has it, none with another, and every one with a number of its own."""
+    """Ten processes want it at once: each has it, none with another, and every one with a number of its
+    own.
+    """
     holders = [Holder(tmp_path, f"job {number}", seconds=0.02) for number in range(10)]
     said = [holder.finish() for holder in holders]
     assert all(words[-1] == "done" for words in said), said
@@ -96,7 +98,9 @@ def test_many_follow_a_dead_holder(tmp_path: Path) -> None:
 
 
 def test_a_stopped_holder_finds_the_fence(tmp_path: Path) -> None:
-    """SIGSTOP is death to those who watch; when it goes on, it learns that it has lost, and takes nothing back."""
+    """SIGSTOP is death to those who watch; when it goes on, it learns that it has lost, and takes nothing
+    back.
+    """
     first = Holder(tmp_path, "night")
     assert first.says() == "has 1"
     os.kill(first.process.pid, signal.SIGSTOP)
@@ -122,8 +126,9 @@ def test_the_holder_is_told_when_it_lost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("since", ["1970-01-01 00:00:00+0000", "2999-01-01 00:00:00+0000"])
 def test_clocks_do_not_count(tmp_path: Path, since: str) -> None:
-    """A holder whose machine thinks it is 1970, or 2999, and files with such times: alive while it beats, dead when
-    it stops."""
+    """A holder whose machine thinks it is 1970, or 2999, and files with such times: alive while it beats,
+    dead when it stops.
+    """
     when = 0 if since.startswith("1970") else 2**33
 
     def claim(beat: int) -> None:

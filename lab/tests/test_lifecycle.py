@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import api
+from lab import api, lease
 from lab import state as states
 from lab.deadline import Deadline
 from lab.errors import LabError
@@ -281,6 +281,44 @@ def test_one_lab_at_a_time_has_an_interface(lab: Paths, veth: str) -> None:
     finally:
         api.down(other.name)
         shutil.rmtree(other.out, ignore_errors=True)
+
+
+def test_a_lease_is_held_while_the_lab_is_up(lab: Paths, tmp_path: Path) -> None:
+    """Others see whose it is; it is free when the lab is down. A lab whose lease went to somebody else
+    ends.
+    """
+    how = f"leases={tmp_path}"
+    assert finish(start(lab, how)) == (0, "up")
+    claim = lease.last(tmp_path, "card")
+    assert claim is not None and not claim.given_up
+    assert claim.purpose == f"lab {lab.name} of {lab.root}"
+    other = Paths(lab.name + "b")
+    second = start(other, how, stderr=subprocess.PIPE)
+    _, said = second.communicate(timeout=PATIENCE)
+    assert second.returncode == 1
+    assert f"card is leased by {lease.me()} since" in said
+    shutil.rmtree(other.out, ignore_errors=True)
+    api.down(lab.name)
+    free = lease.last(tmp_path, "card")
+    assert free is not None and free.given_up
+    assert finish(start(lab, how)) == (0, "up")
+    follower = lease.Claim("card", 3, "another", "somebody@elsewhere", "a night", "now")
+    (tmp_path / "card.000003").write_text(json.dumps(vars(follower)))
+    Deadline("the lab to end", 60.0).wait_until(lambda: not states.is_alive(lab))
+    assert "lease of card was lost" in str(states.read(lab).error)
+    assert_nothing_left(lab)
+
+
+def test_a_lab_works_under_the_lease_of_whoever_started_it(lab: Paths, tmp_path: Path) -> None:
+    """A night has the card for all of its labs; they neither take its lease nor give it up."""
+    with lease.acquire(tmp_path, "card", "night") as held:
+        os.environ[lease.ENVIRONMENT] = held.claim.token
+        try:
+            assert finish(start(lab, f"leases={tmp_path}")) == (0, "up")
+        finally:
+            del os.environ[lease.ENVIRONMENT]
+        api.down(lab.name)
+        held.check()
 
 
 def test_supervisor_refuses_nonsense(lab: Paths) -> None:

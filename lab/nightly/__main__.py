@@ -1,0 +1,96 @@
+"""``python -m lab.nightly run|install|remove|status``: what `make nightly…` calls."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from lab import config as configs
+from lab import console, paths
+from lab.config import Config
+from lab.errors import LabError
+from lab.nightly import diary, night, units
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", "file", type=click.Path(path_type=Path), help="instead of lab/lab.toml")
+@click.pass_context
+def cli(ctx: click.Context, file: Path | None) -> None:
+    """Nights: the suites on the real and on an emulated card, the bench, a report."""
+    ctx.obj = configs.load(file)
+
+
+def _root() -> None:
+    if os.geteuid() != 0:
+        raise LabError("nights need root, as the lab does", hint="use sudo")
+
+
+def _interrupted(number: int, _frame: object) -> None:
+    raise night.Interrupted(f"ended by {signal.Signals(number).name}")
+
+
+@cli.command()
+@click.option("--resume", is_flag=True, help="only go on with a night that was cut off")
+@click.pass_obj
+def run(config: Config, resume: bool) -> None:
+    """A night, now. Status 0: all passed; 1: something did not; 75: somebody else has the card."""
+    _root()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, _interrupted)
+
+    def lost() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    try:
+        sys.exit(night.run(config, resume=resume, on_lost=lost))
+    except night.Interrupted as problem:
+        console.error(str(problem), hint="what it left is in its folder; a lease that was lost is told there")
+        sys.exit(night.FAILED)
+
+
+@cli.command()
+@click.pass_obj
+def install(config: Config) -> None:
+    """Have systemd run it, as [nightly] of lab/lab.toml says; again after a change there."""
+    _root()
+    at = units.install(paths.ROOT, config.nightly)
+    console.out.print(f"the night runs next at {at}; results: {night.results(config.nightly)}")
+
+
+@cli.command()
+def remove() -> None:
+    """Have systemd run it no more; results stay."""
+    _root()
+    console.out.print("removed" if units.remove(paths.ROOT) else "no night was installed")
+
+
+@cli.command()
+@click.option("-n", "--nights", default=5, show_default=True)
+@click.pass_obj
+def status(config: Config, nights: int) -> None:
+    """The last nights, step by step."""
+    found = diary.nights(night.results(config.nightly))
+    if not found:
+        console.out.print(f"no night is kept in {night.results(config.nightly)}")
+    for one in found[-nights:]:
+        console.out.print(str(one), markup=False)
+
+
+def main() -> None:
+    """Entry of ``python -m lab.nightly``."""
+    with console.reporting():
+        try:
+            sys.exit(cli.main(prog_name="lab.nightly", standalone_mode=False) or 0)
+        except click.Abort:
+            raise KeyboardInterrupt from None
+        except click.ClickException as problem:
+            problem.show()
+            sys.exit(problem.exit_code)
+
+
+if __name__ == "__main__":
+    main()
