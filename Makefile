@@ -1,5 +1,6 @@
 # Every target works from a clean clone: what is missing is installed and built first.
 #   make lab-up LAB=two        another lab beside the first
+#   make suites LABS=4         on four labs at once
 #   make test LOCKED=1         exactly the locked packages, or an error that names the stale ones
 #   make lab-up PROFILE=systemd
 
@@ -12,20 +13,20 @@ PYTEST := $(PYTHON) -m pytest --junit-xml
 JUNIT := out/junit
 MAKE_HERE := $(MAKE) --no-print-directory
 # What needs root: it installs packages, makes namespaces, or runs the lab.
-AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell images image-verify image-test kernels lock unit suites \
-	again fuzz bench lint report report-test test
+AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell lab-check images image-verify image-test kernels lock unit \
+	suites again fuzz bench nightly nightly-install nightly-remove nightly-status lint report report-test test
 
 .DEFAULT_GOAL := help
 .PHONY: help $(AS_ROOT)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
-	@echo "variables: LAB=name (lab), PROFILE=fast|systemd (fast), LOCKED=1 (exactly the locked packages)"
+	@echo "variables: LAB=name (lab), LABS=1, PROFILE=fast|systemd (fast), LOCKED=1 (exactly the locked packages)"
 
 ifneq ($(shell id -u),0)
 
 # One pattern for all: say so, and do it again as root with the same variables.
-KEPT := $(foreach name,LAB PROFILE LOCKED ONLY $(filter EXALAB_%,$(.VARIABLES)),$(if $($(name)),$(name)='$($(name))'))
+KEPT := $(foreach name,LAB LABS PROFILE LOCKED ONLY $(filter EXALAB_%,$(.VARIABLES)),$(if $($(name)),$(name)='$($(name))'))
 $(AS_ROOT):
 	@command -v sudo >/dev/null || { echo "error: make $@ needs root, and there is no sudo: run it as root" >&2; exit 1; }
 	@echo "make $@ needs root: running it with sudo" >&2
@@ -67,8 +68,14 @@ unit: bootstrap ## native tests: no image, no lab
 image-test: lab-up ## tests of the image, in the lab
 	@$(PYTEST) $(JUNIT)/image.xml --record image -m lab images
 
-suites: lab-up ## the suites, on the lab
+# With LABS=N each worker of pytest-xdist brings up a lab of its own, and takes it down; a file's tests stay together.
+ifneq ($(filter-out 1,$(LABS)),)
+suites: images ## the suites, on the lab; LABS=4: on four at once, each with a part of them
+	@$(PYTEST) $(JUNIT)/suites.xml --record suites -n $(LABS) --dist loadfile suites --ignore suites/report
+else
+suites: lab-up
 	@$(PYTEST) $(JUNIT)/suites.xml --record suites suites --ignore suites/report
+endif
 
 again: lab-up ## what failed in the suites' last run, once more: what passes now is flaky in the report
 	@$(PYTEST) $(JUNIT)/suites.again.xml --record suites --again --last-failed --last-failed-no-failures none \
@@ -85,6 +92,21 @@ fuzz: lab-up ## for FUZZ=600 seconds: /dev/exasock, hostile; then random program
 bench: ## measure: a table, and out/bench.json; ONLY="send receive" only some (python -m suites.bench --help)
 	@lab/bootstrap.sh bench
 	@$(PYTHON) -m suites.bench $(if $(ONLY),--only $(ONLY))
+
+nightly: bootstrap ## a night, now: the suites on the real and on an emulated card, bench, report (README)
+	@$(PYTHON) -m lab.nightly run
+
+nightly-install: bootstrap ## have systemd run it every night, as lab/lab.toml says
+	@$(PYTHON) -m lab.nightly install
+
+nightly-remove: bootstrap ## have systemd run it no more
+	@$(PYTHON) -m lab.nightly remove
+
+nightly-status: bootstrap ## the last nights, step by step
+	@$(PYTHON) -m lab.nightly status
+
+lab-check: bootstrap ## is the lab whole, and every port cabled as it should be? Draws what it found
+	@$(PYTHON) -m lab check
 
 lint: images ## every linter
 	@$(PYTHON) -m lab.lint

@@ -85,6 +85,8 @@ class Config:
     memory: int = 1024
     accelerator: str = "auto"
     placement: str = "auto"
+    processors: tuple[int, ...] = ()
+    hugepages: bool = False
     seed: int = 1
     source: str = "built-in"
     testers: tuple[str, ...] = field(default=())
@@ -154,6 +156,8 @@ class _Machine(_Strict):
     memory: Annotated[int, BeforeValidator(_mebibytes), Field(ge=384, le=1 << 20)] = 1024
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
     placement: Literal["auto", "together", "spread"] = "auto"
+    processors: tuple[Annotated[int, Field(ge=0, le=8191)], ...] = ()
+    hugepages: bool = False
 
 
 _Address = Annotated[str, BeforeValidator(_pci)]
@@ -302,6 +306,13 @@ def _complete(given: _File, source: str, lines: Lines) -> Config:
             )
         mac = one.mac or f"{MAC_PREFIX}:{number:02x}:00"
         cards.append(Card(name, one.model, one.serial or f"E{number:07d}", mac))
+    _processors(given.machine, source, lines)
+    if given.machine.hugepages and any(isinstance(card, Card) for card in cards):
+        where = lines.find(("machine", "hugepages"))
+        raise LabError(
+            f"{source}:{where}: machine.hugepages: an emulated card cannot map them",
+            hint="they are for labs with real cards alone, where they help",
+        )
     segments = _segments(given, cards)
     ports = {f"{card.name}:{port}" for card in cards for port in card.wired}
     real = {card.name for card in cards if isinstance(card, RealCard)}
@@ -329,6 +340,8 @@ def _complete(given: _File, source: str, lines: Lines) -> Config:
         memory=given.machine.memory,
         accelerator=given.machine.accelerator,
         placement=given.machine.placement,
+        processors=given.machine.processors,
+        hugepages=given.machine.hugepages,
         seed=given.seed,
         source=source,
         testers=tuple(testers),
@@ -343,6 +356,18 @@ class _Segments:
 
     all: list[Cable | Switch] = field(default_factory=list)
     places: list[tuple[tuple[str | int, ...], str]] = field(default_factory=list)
+
+
+def _processors(machine: _Machine, source: str, lines: Lines) -> None:
+    """One of the host's for each of the guest's, or none."""
+    given = machine.processors
+    if given and (len(given) != machine.cpus or len(set(given)) != len(given)):
+        where = lines.find(("machine", "processors"))
+        raise LabError(
+            f"{source}:{where}: machine.processors: {len(set(given))} processors"
+            f" for {machine.cpus} of the guest's",
+            hint=f"name {machine.cpus} different ones, or change cpus",
+        )
 
 
 def _real(

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import psutil
 
 from lab.errors import LabError
 
+HUGEPAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 #: A host with more processors than this is left to its scheduler.
 SMALL_HOST = 2
 
@@ -40,6 +41,49 @@ def gather(name: str, pids: Iterable[int]) -> int:
     at = processor(name)
     bind(pids, {at})
     return at
+
+
+def check(processors: Sequence[int]) -> None:
+    """Raise ``LabError`` for processors that we may not run on, or that are not there."""
+    missing = sorted(set(processors) - os.sched_getaffinity(0))
+    if missing:
+        raise LabError(
+            f"the guest cannot have processor {', '.join(map(str, missing))} of this machine",
+            hint=f"processors in [machine] of lab/lab.toml: of {_ranges(os.sched_getaffinity(0))}",
+        )
+
+
+def check_hugepages(memory: int) -> None:
+    """Raise ``LabError`` unless ``memory`` MiB are free in pages of 2 MiB."""
+    wanted = (memory + 1) // 2
+    try:
+        free = int((HUGEPAGES / "free_hugepages").read_text())
+    except (OSError, ValueError):
+        raise LabError(
+            "this machine has no pages of 2 MiB", hint="leave hugepages in [machine] of lab/lab.toml out"
+        ) from None
+    if free < wanted:
+        raise LabError(
+            f"the guest's {memory} MiB need {wanted} free pages of 2 MiB; there are {free}",
+            hint=f"echo {wanted} > {HUGEPAGES}/nr_hugepages (vm.nr_hugepages in /etc/sysctl.d keeps them)",
+        )
+
+
+def pin(threads: Sequence[int], processors: Sequence[int]) -> None:
+    """Each of the guest's processors, which are threads, to one of the host's, in order."""
+    for thread, processor in zip(threads, processors, strict=True):
+        os.sched_setaffinity(thread, {processor})
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """``0-3,7`` of 0, 1, 2, 3 and 7."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and found[-1][-1] == number - 1:
+            found[-1][1:] = [number]
+        else:
+            found.append([number])
+    return ",".join("-".join(map(str, one)) for one in found)
 
 
 def spread(pids: Iterable[int]) -> None:

@@ -85,7 +85,7 @@ def make_plan(
 
     ``models`` of real cards, by PCI address.
     """
-    together = placement.together(config.placement, found.name)
+    together = placement.together(config.placement, found.name) and not config.processors
     machine = command.Machine(
         kernel=images.dut / "vmlinux",
         initrd=images.dut / "initrd.img",
@@ -96,6 +96,7 @@ def make_plan(
         profile=profile,
         tsc_khz=tsc.khz() if found.name == "tcg" else None,
         together=together,
+        hugepages=config.hugepages,
         cards=tuple(slot(paths, card) for card in config.cards),
         agent=paths.agent,
         serial=paths.serial,
@@ -115,6 +116,7 @@ def make_plan(
         "cpus": config.cpus,
         "memory": config.memory,
         "together": together,
+        "processors": list(config.processors),
         "card_kind": configs.kind(config.cards[0]),
         "cards": [card_facts(card, models) for card in config.cards],
         "wiring": [segment.model_dump() for segment in config.wiring.segments],
@@ -236,6 +238,9 @@ def up(
         found = accelerator.find(at, config.cpus, config.accelerator)
         deadline.set_accelerator(found.name)
         times.lap("accelerator")
+        placement.check(config.processors)
+        if config.hugepages:
+            placement.check_hugepages(config.memory)
         try:
             prepare(paths, config)
             make_plan(paths, config, images, found, profile, models).write(paths.plan)
@@ -347,6 +352,9 @@ def welcome(paths: Paths, times: Times, watch: Callable[[], None]) -> None:
         "cards": real_facts.learn(facts["cards"], seen),
         "times": {**times.seconds, "total": total},
     }
+    if facts.get("processors"):
+        told = ask_supervisor(paths, "qmp", execute="query-cpus-fast")["return"]
+        placement.pin([int(one["thread-id"]) for one in told], facts["processors"])
     if facts["together"]:
         found["processor"] = placement.gather(paths.name, states.read(paths).pids())
     ask_supervisor(paths, "merge", facts=found, phase="up")

@@ -20,20 +20,24 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
+from rich.console import Console
 
 from lab import api, state
+from lab import config as configs
 from lab.errors import LabError
 from lab.paths import Paths
-from suites import bundle, drawing, health, stop, timeline
+from suites import bundle, cabling, drawing, health, stop, timeline
 from suites import topology as topologies
 from suites.outside import Outside
 from suites.place import Placed
 from suites.report import origin, recorder
-from suites.report.record import Capture, messages
+from suites.report.record import Capture, Origin, messages
 from suites.session import KERNEL, SOCKET_KINDS, Programs, Session, SocketKind, facts
 from suites.topology import Topology
 from suites.traffic import Traffic
@@ -50,6 +54,7 @@ _TOPOLOGY = pytest.StashKey[Topology]()
 _CHECKUP = pytest.StashKey[health.Checkup]()
 _FIGURES = pytest.StashKey[list[Any]]()
 _SESSION = pytest.StashKey[Session]()
+_ORIGIN = "exalab_origin"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,12 +71,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--topology-only", action="store_true", help="draw what each test stands on, run nothing")
 
 
+def worker_of(config: pytest.Config) -> str:
+    """Which of pytest-xdist's workers this is (``gw0``); empty when there are none."""
+    return str(getattr(config, "workerinput", {}).get("workerid", ""))
+
+
 def named_lab(config: pytest.Config) -> str:
-    """The lab to use; the option is unknown when pytest was started without naming this folder."""
-    return str(config.getoption("--lab", default=os.environ.get("LAB", "lab")))
+    """The lab to use, of each worker its own; the option is unknown when pytest was started without naming
+    this folder.
+    """
+    name = str(config.getoption("--lab", default=os.environ.get("LAB", "lab")))
+    worker = worker_of(config)
+    return f"{name}-{worker}" if worker else name
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", default=None) and configs.load().real:
+        raise pytest.UsageError(
+            "several labs cannot share the real card of lab/lab.toml: leave LABS out, or have more machines"
+        )
     for line in (
         "expects(pattern, ...): kernel or cardd messages, or card counters, that this test causes on purpose",
         "soils(why): leaves the guest unusable on purpose; it is replaced without complaint",
@@ -123,18 +141,51 @@ def session(
             if state.is_alive(Paths(lab_name)):
                 api.down(lab_name)
             lab = api.up(lab_name)
+        if worker_of(request.config):
+            # Only now: the lab of a worker is nobody else's, and nobody takes it down but the worker.
+            request.addfinalizer(lambda: api.down(lab_name))
     with lab:
+        if lab.facts.get("card_kind") == "real":
+            prove_cabling(lab)
         session = Session(lab)
         request.config.stash[_SESSION] = session
         for name, value in facts(lab).items():
             record_testsuite_property(name, value)
         about = recorder.origin(request.config)
+        if worker_of(request.config):
+            told = origin.with_lab(Origin(), lab)
+            told.seed = str(session.control.status().get("seed", ""))
+            request.config.workeroutput[_ORIGIN] = asdict(told)  # type: ignore[attr-defined]
         if about is not None:
             origin.with_lab(about, lab)
             about.seed = str(session.control.status().get("seed", ""))
         yield session
         record_testsuite_property("guests.replaced", len(session.replaced))
         session.close()
+
+
+def prove_cabling(lab: api.Lab) -> None:
+    """No test runs on a real card whose ports are not cabled as lab.toml says."""
+    found = cabling.prove(lab)
+    if not found.good:
+        console = Console(width=120, color_system=None)
+        with console.capture() as drawn:
+            console.print(found.drawing())
+        pytest.exit(f"the cabling is not as lab/lab.toml has it:\n{drawn.get()}", pytest.ExitCode.USAGE_ERROR)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """What the first worker of pytest-xdist said of its lab goes into the record of the run."""
+    told = getattr(node, "workeroutput", {}).get(_ORIGIN)
+    about = recorder.origin(node.config)
+    if told is None or about is None or about.lab:
+        return
+    for name, value in vars(TypeAdapter(Origin).validate_python(told)).items():
+        if isinstance(value, dict):
+            getattr(about, name).update(value)
+        elif value and name != "source":
+            setattr(about, name, value)
 
 
 def is_native(request: pytest.FixtureRequest) -> bool:

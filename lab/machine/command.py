@@ -66,6 +66,7 @@ class Machine:
     management: bool = True
     tsc_khz: int | None = None
     together: bool = False
+    hugepages: bool = False
     arguments: tuple[str, ...] = ()
     name: str = "lab"
     first: tuple[str, ...] = ()
@@ -125,6 +126,7 @@ def qemu_argv(machine: Machine, qmp_fd: int | str) -> list[str]:
         # both queue for QEMU's own lock behind every doorbell.
         threads = "single" if machine.together else "multi"
         accelerator, cpu = f"tcg,thread={threads}", "max,erms=off,fsrm=off"
+    huge = ",hugetlb=on,hugetlbsize=2M" if machine.hugepages else ""
     argv = [
         "qemu-system-x86_64",
         "-name", machine.name,
@@ -135,7 +137,7 @@ def qemu_argv(machine: Machine, qmp_fd: int | str) -> list[str]:
         "-cpu", cpu,
         "-smp", str(machine.cpus),
         "-m", f"{machine.memory}M",
-        "-object", f"memory-backend-memfd,id=memory,size={machine.memory}M,share=on",
+        "-object", f"memory-backend-memfd,id=memory,size={machine.memory}M,share=on{huge}",
         "-rtc", "base=utc",
         # A guest that panics or reboots ends: the supervisor reports it, and starts a new one when asked.
         "-no-reboot",

@@ -59,6 +59,9 @@ def test_each_card_is_its_own() -> None:
         ("[[card]]\n[[card]]\nname = 'card0'\n", "f:3: two cards are called card0"),
         ("[[card]]\nname = 'tester'\n", "f:2: no card can be called tester"),
         ("[[card]]\nmac = '01:00:00:00:00:00'\n", "f:2: card.0.mac: String should match"),
+        ("[machine]\n\nprocessors = [1]\n", "f:3: machine.processors: 1 processors for 2 of the guest's"),
+        ("[machine]\nprocessors = [1, 1]\n", "f:2: machine.processors: 1 processors for 2 of"),
+        ("[machine]\nhugepages = true\n", "f:2: machine.hugepages: an emulated card cannot map them"),
         ("card = []\n", "f:1: card: Tuple should have at least 1 item"),
         ("[[cable]]\nends = ['card0:0', 'card0:7']\n", "f:2: there is no port card0:7"),
         ("[[cable]]\n\nends = ['card0:0', 'card0:0']\n", "f:3: card0:0 is plugged in twice"),
@@ -189,3 +192,12 @@ def test_mistakes_about_nights(text: str, error: str) -> None:
     with pytest.raises(LabError) as caught:
         parse(text, "f")
     assert caught.value.message.startswith(error)
+
+
+def test_readme_says_what_can_be_written() -> None:
+    """The lab.toml of "With a card" is one."""
+    section = (ROOT / "README.md").read_text().split("\n## With a card\n", 1)[1]
+    lab = parse(section.split("```toml\n", 1)[1].split("```", 1)[0], "README.md")
+    assert lab.real[0].pci == "0000:3b:00.0"
+    assert lab.wiring.ends() == ["card0:0", "card0:1", "tester:t0"]
+    assert lab.leases is not None and lab.nightly.recover

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab import placement
+from lab.errors import LabError
 
 FAMILY = """
 import subprocess, sys, threading
@@ -63,3 +64,31 @@ def test_the_choice(
     """Small hosts without KVM gather; the file has the last word."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
     assert placement.together(wanted, accelerator) is expected
+
+
+def test_guests_processors_stay_where_they_were_put(family: tuple[int, int]) -> None:
+    """Thread by thread, in the order of both lists."""
+    first, last = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+    placement.pin(family, [first, last])
+    assert [os.sched_getaffinity(pid) for pid in family] == [{first}, {last}]
+
+
+def test_processors_that_are_not_there() -> None:
+    """They are named, with those that are."""
+    placement.check(sorted(os.sched_getaffinity(0)))
+    with pytest.raises(LabError, match="cannot have processor 8000") as caught:
+        placement.check([8000])
+    assert placement._ranges(os.sched_getaffinity(0)) in str(caught.value.hint)
+    assert placement._ranges([0, 1, 2, 3, 7, 9, 10]) == "0-3,7,9-10"
+
+
+def test_too_few_hugepages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says how many, and how to get them."""
+    monkeypatch.setattr(placement, "HUGEPAGES", tmp_path)
+    with pytest.raises(LabError, match="no pages of 2 MiB"):
+        placement.check_hugepages(1024)
+    (tmp_path / "free_hugepages").write_text("511\n")
+    with pytest.raises(LabError, match="need 512 free pages of 2 MiB; there are 511") as caught:
+        placement.check_hugepages(1024)
+    assert "echo 512 >" in str(caught.value.hint)
+    placement.check_hugepages(1022)

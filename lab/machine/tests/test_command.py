@@ -48,6 +48,8 @@ def test_memory_can_be_reached_by_the_card() -> None:
     argv = qemu_argv(MACHINE, 9)
     assert option(argv, "-object") == "memory-backend-memfd,id=memory,size=768M,share=on"
     assert "memory-backend=memory" in option(argv, "-machine")
+    huge = option(qemu_argv(replace(MACHINE, hugepages=True), 9), "-object")
+    assert huge == "memory-backend-memfd,id=memory,size=768M,share=on,hugetlb=on,hugetlbsize=2M"
 
 
 def test_a_card_is_waited_for() -> None:
