@@ -259,7 +259,10 @@ def _card_box(drawsvg: Any, card: Card, y: float, spots: dict[str, _Spot]) -> li
         drawsvg.Text(f"{card.name}  {card.model}", 15, x + 14, y + 22, fill=_INK, font_weight="bold")
     )
     about = " · ".join(
-        filter(None, (card.about, card.pci, f"driver {card.driver}" if card.driver else "no driver"))
+        filter(
+            None,
+            (card.kind, card.host_pci or card.pci, f"driver {card.driver}" if card.driver else "no driver"),
+        )
     )
     items.append(drawsvg.Text(about, 11, x + 14, y + 40, fill=_SOFT))
     for row, port in enumerate(card.ports):

@@ -94,6 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "expects(pattern, ...): kernel or cardd messages, or card counters, that this test causes on purpose",
         "soils(why): leaves the guest unusable on purpose; it is replaced without complaint",
         "card(kind): needs this kind of card (emulated, real); skipped on another",
+        "needs(capability, ...): of the card: clock, steering, hash; skipped on one without",
         "accelerated: about something that only accelerated sockets have",
         "accelerated_differs(why): a deliberate difference between kernel and accelerated sockets (N10)",
     ):
@@ -204,6 +205,18 @@ def _card_kind(request: pytest.FixtureRequest) -> None:
     recorder.notes(request.node).card = kind
     if kind not in marker.args:
         pytest.skip(f"needs a card that is {' or '.join(marker.args)}; this lab's is {kind}")
+
+
+@pytest.fixture(autouse=True)
+def _needs(request: pytest.FixtureRequest) -> None:
+    """Skip a test that needs what this card cannot do, with that reason."""
+    marker = request.node.get_closest_marker("needs")
+    if marker is None:
+        return
+    session: Session = request.getfixturevalue("session")
+    missing = [name for name in marker.args if not session.can().get(name)]
+    if missing:
+        pytest.skip(f"needs a card with {', '.join(missing)}; this lab's has none")
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from lab.real.facts import addresses
 from lab.wire import segments as wire_segments
 from suites import timeline
 from suites.guest import (
+    capabilities,
     echo,
     exasock,
     exchange,
@@ -28,7 +29,7 @@ from suites.guest import (
 from suites.topology import Topology
 
 #: Modules of the agent itself, and of the programs that carry traffic, each after what it imports.
-AGENT_MODULES = (iproute, namespaces, sockets, health, exasock)
+AGENT_MODULES = (iproute, namespaces, sockets, health, exasock, capabilities)
 PROGRAM_MODULES = (records, sockets, echo, exchange, messages, pump)
 
 
@@ -96,6 +97,7 @@ class Session:
         self.devices: dict[str, str] = {}
         self.baseline: dict[str, Any] = {}
         self.replaced: list[str] = []
+        self._can: dict[str, Any] | None = None
         self._programs: dict[str, Programs] = {}
         self._prepare()
 
@@ -120,6 +122,13 @@ class Session:
         """
         emulated = {one["end"]: one["mac"].lower() for one in self.control.ports() if one.get("mac")}
         return emulated | addresses(self.lab.facts)
+
+    def can(self) -> dict[str, Any]:
+        """What the card of the first port can do (``suites.guest.capabilities``); nothing without a port."""
+        if self._can is None:
+            first = next(iter(self.devices.values()), None)
+            self._can = dict(self.agent.call(capabilities.of, device=first)) if first is not None else {}
+        return self._can
 
     def missing(self, topology: Topology) -> list[str]:
         """The ports that a topology speaks of and this lab has not, on its wire."""

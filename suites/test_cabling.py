@@ -57,3 +57,13 @@ def test_other_wires_are_proved_as_they_are(session: Session, defer: Callable[..
         "card0:0": ["card0:1"],
         "card0:1": ["card0:0"],
     }
+
+
+def test_the_emulated_card_says_what_it_can(session: Session) -> None:
+    """What tests may need is asked of the driver: a clock it has, steering and hashing it has not."""
+    assert {name: bool(session.can()[name]) for name in ("clock", "steering", "hash", "speed")} == {
+        "clock": True,
+        "steering": False,
+        "hash": False,
+        "speed": True,
+    }

@@ -113,6 +113,7 @@ def test_duplicates_arrive_twice(
     assert (saw["total"], saw["unique"]) == (10, 5)
 
 
+@pytest.mark.card("emulated")
 def test_corrupted_frames_are_dropped_and_counted(
     pair: tuple[Placed, Namespace, Namespace], session: Session, traffic: Traffic, wire: Outside, defer: Defer
 ) -> None:

@@ -16,6 +16,8 @@ SERVICE, TIMER, RESUME = "exalab-nightly.service", "exalab-nightly.timer", "exal
 #: Marks our files, and tells which checkout they are of.
 _MARK = "# exalab, checkout "
 
+_OTHERWISE = "have cron run: .venv/bin/python -m lab.nightly run"
+
 Run = Callable[[Sequence[str]], str]
 
 
@@ -24,12 +26,10 @@ def run(argv: Sequence[str]) -> str:
     try:
         done = subprocess.run(list(argv), capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise LabError(
-            f"there is no {argv[0]} on this machine",
-            hint="without systemd, have cron run: .venv/bin/python -m lab.nightly run",
-        ) from None
+        raise LabError(f"there is no {argv[0]} on this machine", hint=_OTHERWISE) from None
     if done.returncode != 0:
-        raise LabError(f"{' '.join(argv)} failed: {(done.stderr or done.stdout).strip()}")
+        hint = None if Path("/run/systemd/system").exists() else f"systemd does not run here: {_OTHERWISE}"
+        raise LabError(f"{' '.join(argv)} failed: {(done.stderr or done.stdout).strip()}", hint=hint)
     return done.stdout
 
 

@@ -128,7 +128,7 @@ def netdevs(host: Host, address: str) -> list[Netdev]:
 
 def set_up(host: Host, name: str, up: bool) -> None:
     """Take an interface up or down."""
-    file = host.interface(name) / "flags"
-    flags = int(host.read(file) or "0", 16)
+    flags = int(host.read(host.interface(name) / "flags") or "0", 16)
     if bool(flags & _UP) != up:
-        host.write(file, f"{flags ^ _UP:#x}")
+        # Not by writing the flags: that would make lasting what a program that listens asked for meanwhile.
+        host.run(["ip", "link", "set", "dev", name, "up" if up else "down"])

@@ -89,3 +89,18 @@ def test_vlans_in_words() -> None:
     text = words(as_text(view(state(LABS["example"]))))
     assert "untagged 10, tags 20 30" in text
     assert "untagged 1, all tags" in text
+
+
+def test_a_real_card_says_so() -> None:
+    """Where it is in this machine, and which interface each port is cabled to."""
+    config = parse("card = '3b:00.0'\ntesters = ['enp5s0f0', '']\n", "x")
+    card = {"name": "card0", "kind": "real", "model": "X40", "ports": 2, "pci": "0000:3b:00.0"}
+    facts = {"cards": [card | {"testers": ["enp5s0f0", ""]}]}
+    facts["wiring"] = [segment.model_dump() for segment in config.wiring.segments]
+    what = view(State("lab", "up", facts=facts))
+    text, svg = words(as_text(what)), as_svg(what)
+    assert "real, 0000:3b:00.0 of this machine" in text
+    (first, second) = [line for line in text.splitlines() if "port " in line]
+    assert "enp5s0f0" in first and "switch sw0" in first
+    assert "no wire" in second
+    assert "real · 0000:3b:00.0" in svg and "enp5s0f0" in svg

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import select
 import socket
 import struct
@@ -19,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.wire.capture import INBOUND, OUTBOUND, Capture
-from lab.wire.frame import FCS_SIZE, MAX_FRAME, seal
+from lab.wire.frame import FCS_SIZE, MAX_FRAME, intact, seal
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET, _ADD_MEMBERSHIP, _AUXDATA, _IGNORE_OUTGOING = 263, 1, 8, 23
 _PROMISC = 1
 _VLAN_VALID, _TPID_VALID = 0x10, 0x40
 _AUX = struct.Struct("=IIIHHHH")
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _UP = 0x8913, 0x8914, 1
 _LINK_GROUP = 1
 _BUFFER = 8 << 20
 #: Frames taken before the others get a turn.
@@ -40,6 +42,7 @@ class NicCounters:
     tx: int = 0
     rx: int = 0
     rx_dropped: int = 0
+    rx_bad_fcs: int = 0
     too_long: int = 0
 
 
@@ -110,13 +113,21 @@ class Nic:
 
     def plug(self, up: bool) -> None:
         """Pull the cable, as far as an interface can: it goes down, and its link with it. Or plug it in."""
-        file = _SYS / self.name / "flags"
-        flags = int(self._read("flags") or "0", 16)
-        if bool(flags & 1) != up:
-            file.write_text(f"{flags ^ 1:#x}")
+        request = struct.pack("16sH14x", self.name.encode(), 0)
+        # As the administrator has them: that we listen is no flag of theirs.
+        told = fcntl.ioctl(self._packets, _SIOCGIFFLAGS, request)
+        flags = struct.unpack("16sH14x", told)[1]
+        if bool(flags & _UP) != up:
+            request = struct.pack("16sH14x", self.name.encode(), flags ^ _UP)
+            fcntl.ioctl(self._packets, _SIOCSIFFLAGS, request)
 
     def deliver(self, frame: bytes) -> None:
-        """A frame of the wire (with FCS) goes to the card; the interface makes its own FCS."""
+        """A frame of the wire (with FCS) goes to the card. The interface makes its own FCS, so a frame whose
+        FCS is wrong cannot be sent as it is: it is dropped, as the card would drop it.
+        """
+        if not intact(frame):
+            self.counters.rx_bad_fcs += 1
+            return
         try:
             self._packets.send(frame[:-FCS_SIZE])
         except OSError as problem:

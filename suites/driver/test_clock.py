@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from lab.deadline import scaled
 from suites.driver import guest_exanic as guest
 from suites.driver.conftest import Driver
 from suites.place import Placed
 
+pytestmark = pytest.mark.needs("clock")
 #: Seconds by which two readings of two clocks may differ when the machine is busy.
 SLACK = 5.0
 SENDER = """

@@ -13,7 +13,7 @@ from typing import Any
 #: IEEE 802's type for local experiments: nobody else speaks it.
 TYPE = 0x88B5
 _SOL_PACKET, _ADD_MEMBERSHIP, _IGNORE_OUTGOING, _PROMISC = 263, 1, 23, 1
-_SIOCSIFFLAGS, _UP = 0x8914, 1
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _UP = 0x8913, 0x8914, 1
 
 _ears: dict[str, socket.socket] = {}
 _raised: list[str] = []
@@ -27,10 +27,11 @@ def _read(name: str, file: str) -> str:
 
 
 def _set_up(name: str, up: bool) -> None:
-    flags = int(_read(name, "flags") or "0", 16)
-    wanted = flags | _UP if up else flags & ~_UP
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", name.encode(), wanted & 0xFFFF))
+        told = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16sH14x", name.encode(), 0))
+        flags = struct.unpack("16sH14x", told)[1]
+        wanted = flags | _UP if up else flags & ~_UP
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", name.encode(), wanted))
 
 
 def listen(names: list[str]) -> None:

@@ -48,7 +48,7 @@ class Mortal(Host):
         self._maybe_die(False)
 
     def run(self, argv: Sequence[str], check: bool = True) -> str:
-        if argv[0] != "modprobe" or argv[1] == "-n":
+        if not (list(argv[:3]) == ["ip", "link", "set"] or (argv[0] == "modprobe" and argv[1] != "-n")):
             return super().run(argv, check)
         self.changes += 1
         self._maybe_die(True)

@@ -10,6 +10,7 @@ outside the card, and the suites see a card that is real.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,36 +26,37 @@ from lab.machine.sandbox import Bind
 from lab.paths import Paths
 from lab.supervisor import Plan
 
-#: The emulated card's own name, which only cardd knows.
+#: The emulated card's own name, on a wire of its own.
 PLAYER = "player"
 MODEL = "X25"
 
-_spec, _plan, _tools = up.cardd_spec, up.make_plan, sandbox.tools_argv
+_plan, _tools = up.make_plan, sandbox.tools_argv
 
 
 def _slot(paths: Paths, card: configs.Card | RealCard) -> command.CardSlot:
     return command.CardSlot(card.name, paths.card(card.name))
 
 
-def _with_player(paths: Paths, config: Config) -> dict[str, Any]:
-    """cardd's work, with the card that plays, and its ports cabled to the far ends."""
-    spec = _spec(paths, config)
+def control(paths: Paths) -> Path:
+    """Where the player's own wire is spoken to; its ports are ``player:0``, its cables' ends ``far:0``."""
+    return paths.run / "player.sock"
+
+
+def _spec(paths: Paths) -> Path:
+    return paths.out / "player.json"
+
+
+def player(paths: Paths, config: Config) -> dict[str, Any]:
+    """The card that plays, each port cabled to the far end of its veth."""
     (card,) = config.real
     mac = f"{configs.MAC_PREFIX}:f0:00"
-    spec["cards"].append(
-        {
-            "name": PLAYER,
-            "model": MODEL,
-            "serial": "EPLAYER",
-            "mac": mac,
-            "socket": str(paths.card(card.name)),
-        }
-    )
-    for port in card.wired:
-        end = f"far:{port}"
-        spec["nics"].append({"end": end, "interface": f"{card.testers[port]}x"})
-        spec["wiring"].append({"kind": "cable", "ends": [end, f"{PLAYER}:{port}"]})
-    return spec
+    socket = str(paths.card(card.name))
+    return {
+        "cards": [{"name": PLAYER, "model": MODEL, "serial": "EPLAYER", "mac": mac, "socket": socket}],
+        "nics": [{"end": f"far:{port}", "interface": f"{card.testers[port]}x"} for port in card.wired],
+        "wiring": [{"kind": "cable", "ends": [f"far:{port}", f"{PLAYER}:{port}"]} for port in card.wired],
+        "control": str(control(paths)),
+    }
 
 
 def _without_vfio(
@@ -66,9 +68,10 @@ def _without_vfio(
     models: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     plan = _plan(paths, config, images, found, profile, models)
-    return replace(
-        plan, real_cards=(), interfaces=(*plan.interfaces, *(f"{one}x" for one in plan.interfaces))
-    )
+    _spec(paths).write_text(json.dumps(player(paths, config)), encoding="utf-8")
+    cardd = (sys.executable, "-m", "suites.real.player", str(_spec(paths)), str(paths.spec))
+    far = tuple(f"{one}x" for one in plan.interfaces)
+    return replace(plan, cardd=cardd, real_cards=(), interfaces=(*plan.interfaces, *far))
 
 
 def _tools_argv(
@@ -80,7 +83,6 @@ def _tools_argv(
 def install() -> None:
     """Put the stand-in in the place of VFIO."""
     up.slot = _slot
-    up.cardd_spec = _with_player
     up.make_plan = _without_vfio
     vars(up)["tools_argv"] = _tools_argv
     up.real_models = lambda config: {card.pci: MODEL for card in config.real}

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from lab import api, paths
+from lab.cardd.control import Control
 from lab.deadline import scaled
 from suites import cabling
+from suites.real.stand_in import control as player
 from suites.session import Session
 
 NAME = "stand-in"
@@ -74,19 +76,15 @@ def test_its_cabling_is_proved(stand_in: api.Lab) -> None:
 
 def test_swapped_cables_are_found(stand_in: api.Lab) -> None:
     """Each port comes out at the other's interface: said so, with what to change."""
-    wiring = stand_in.control.status()["wiring"]
-    swapped = [
-        {**segment, "ends": [segment["ends"][0], f"player:{1 - number}"]}
-        if segment["kind"] == "cable"
-        else segment
-        for number, segment in enumerate([one for one in wiring if one["kind"] == "cable"])
-    ]
-    stand_in.control.wire([*(one for one in wiring if one["kind"] != "cable"), *swapped])
-    try:
-        found = cabling.prove(stand_in)
-    finally:
-        stand_in.control.wire(wiring)
-        stand_in.close()
+    ends = [[f"far:{port}", f"player:{port}"] for port in (0, 1)]
+    crossed = [[ends[0][0], ends[1][1]], [ends[1][0], ends[0][1]]]
+    with Control(player(stand_in.paths)) as outside:
+        outside.wire([{"kind": "cable", "ends": one} for one in crossed])
+        try:
+            found = cabling.prove(stand_in)
+        finally:
+            outside.wire([{"kind": "cable", "ends": one} for one in ends])
+            stand_in.close()
     (_card, ports), *_ = found.cards
     for port, other in zip(ports, reversed(CABLES), strict=True):
         assert f"comes out at {other}: change testers" in port.problems(found.interfaces)[0]

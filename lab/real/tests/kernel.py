@@ -108,6 +108,9 @@ class Kernel(Host):
                 self._change(lambda: shutil.rmtree(self.pci / "drivers" / name))
             case ["modprobe", name]:
                 self._change(lambda: self.load(name))
+            case ["ip", "link", "set", "dev", name, ("up" | "down") as what]:
+                flags = "0x1003" if what == "up" else "0x1002"
+                self._change(lambda: (self.interface(name) / "flags").write_text(flags + "\n"))
             case ["ip", "link", "set", old, "name", new]:
                 self._change(lambda: self._rename(old, new))
             case ["ip", "-j", *_]:

@@ -126,6 +126,8 @@ def test_rules_and_injected_frames(fabric: tuple[Fabric, str]) -> None:
     made.rules("card0:1", [{"kind": "duplicate", "direction": "rx"}])
     Port(f"{stem}0x").socket.send(frame(1))
     assert until(made, "the frame", second.hear) == until(made, "the frame again", second.hear) == frame(1)
+    made.inject("card0:1", frame(3).ljust(64, b"\0"), sealed=True)
+    assert made.counters()["card0:1"]["rx_bad_fcs"] == 1
     made.inject("card0:1", frame(2))
     assert until(made, "the injected frame", second.hear) == frame(2)
 
@@ -144,6 +146,10 @@ def test_a_pulled_cable(fabric: tuple[Fabric, str]) -> None:
     until(made, "the wire to notice", lambda: not made.wire.carrier("card0:0"))
     ip("link", "set", f"{stem}0x", "up")
     until(made, "the wire to notice again", lambda: made.wire.carrier("card0:0"))
+    made.nics["card0:0"].close()
+    promiscuous = int(Path(f"/sys/class/net/{stem}0/flags").read_text(), 16) & 0x100
+    assert not promiscuous, "what we needed to listen stays set"
+    del made.nics["card0:0"]
 
 
 def test_no_such_interface(tmp_path: Path) -> None:
