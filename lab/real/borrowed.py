@@ -63,7 +63,9 @@ class Borrowed:
 
 def refuse_held(address: str, where: Path | None = None) -> None:
     """Raise ``Held``, which tells whose it is, when a lab that lives has the card."""
-    Journal(where or journal.folder(), card.PREFIX + address, Owner("", "")).close()
+    where, name = where or journal.folder(), card.PREFIX + address
+    if journal.is_held(where, name):
+        raise Held(name, journal.owner_of(where / f"{name}.json"))
 
 
 def recover(owner: Owner | None = None, host: Host | None = None, where: Path | None = None) -> list[str]:

@@ -11,11 +11,16 @@ import contextlib
 import fcntl
 import json
 import os
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from lab.errors import LabError
+
+#: struct flock, and one of it that is a lock of the whole file.
+_FLOCK = struct.Struct("@hhqqi4x")
+_WHOLE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 def folder() -> Path:
@@ -44,7 +49,7 @@ class Journal:
         where.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(where / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _WHOLE)
         except BlockingIOError:
             os.close(self._fd)
             raise Held(name, owner_of(self.path)) from None
@@ -117,6 +122,19 @@ class Journal:
         fresh.replace(self.path)
         _sync(self.path.parent)
         self._told = told
+
+
+def is_held(where: Path, name: str) -> bool:
+    """Whether a process that lives holds the thing. Only asks, so that nobody takes us for a holder."""
+    try:
+        fd = os.open(where / f"{name}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WHOLE)
+    finally:
+        os.close(fd)
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
 class Held(LabError):

@@ -10,7 +10,7 @@ import pytest
 
 from lab.errors import LabError
 from lab.real import card, verdict
-from lab.real.borrowed import Borrowed, recover
+from lab.real.borrowed import Borrowed, recover, refuse_held
 from lab.real.device import cards, look
 from lab.real.journal import Held, Journal, Owner
 from lab.real.tests.kernel import CARD, Kernel
@@ -120,9 +120,12 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
     ) as caught:
         Borrowed(Owner("two", "/there"), kernel, tmp_path / "held").take([CARD], [])
     assert caught.value.hint
+    with pytest.raises(Held, match="is taken by lab lab of /here"):
+        refuse_held(CARD, tmp_path / "held")
     assert recover(None, kernel, tmp_path / "held") == []
     assert look(kernel, CARD).driver == "vfio-pci"
     first.give_back()
+    refuse_held(CARD, tmp_path / "held")
 
 
 def test_recovery_is_of_ones_own(tmp_path: Path) -> None:
