@@ -54,14 +54,10 @@ class Night:
         return self.config.nightly
 
     def step(self, name: str, argv: Sequence[str], seconds: float, failure: str = "broken") -> Entry:
-        """Run a command to its end, unless an earlier start of this night did; ``failure``: what its failing
-        is.
+        """Run a command to its end; ``failure``: what its failing is.
 
         Its output is in the night's folder. One that hangs is killed, with all that it started.
         """
-        for entry in self.diary.entries:
-            if entry.name == name:
-                return entry
         self.recorders.tend()
         started = time.monotonic()
         log = self.diary.folder / f"{len(self.diary.entries):02d}-{name.replace(' ', '-')}.log"
@@ -100,7 +96,9 @@ class Night:
             self.diary.note(Entry("real card", "skipped", 0.0, "lab/lab.toml has no real card"))
             return
         minutes = self.settings.patience_minutes * 60
-        if not self.healthy(kind, name):
+        if self.diary.has(f"{kind} suites"):
+            console.say(f"the {kind} suites have run, before the night was cut off")
+        elif not self.healthy(kind, name):
             self.diary.note(Entry(f"{kind} suites", "broken", 0.0, "the lab is not healthy"))
         else:
             ran = self.step(f"{kind} suites", self.commands.suites(name), minutes, "failed")
@@ -185,6 +183,9 @@ class Commands:
 
     def up(self, name: str, file: Path | None) -> list[str]:
         return self._lab(name, "up", "--renew", *(() if file is None else ("--config", str(file))))
+
+    def images(self) -> list[str]:
+        return [*_MODULE, "images", "build"]
 
     def check(self, name: str) -> list[str]:
         return self._lab(name, "check")
@@ -290,10 +291,11 @@ def run(
 
 def _parts(night: Night) -> None:
     began = commit()
+    night.step("images", night.commands.images(), night.settings.patience_minutes * 60)
     night.kind("real")
     night.kind("emulated")
     patience = night.settings.patience_minutes * 60
-    if night.settings.bench:
+    if night.settings.bench and not night.diary.has("bench"):
         night.step("bench", night.commands.bench(), patience)
     night.step("report", night.commands.report(), HEALTH_SECONDS)
     if commit() != began:
