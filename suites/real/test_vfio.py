@@ -6,14 +6,18 @@ trial   a machine beside the lab   intel-iommu --- root port --- e1000e (stands 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab import paths, process
 from lab.deadline import scaled
 from lab.guest.client import Agent
+from lab.machine import command
+from lab.machine.sandbox import tools_argv
 from suites.real import guest_trial as trial
 from suites.real.machine import DEVICE, MODULES, VENDOR, booted
 from suites.session import Session
@@ -84,6 +88,17 @@ def test_what_is_in_the_way_is_named(machine: Agent, session: Session, address: 
     card = session.baseline["ports"][0]["pci"]
     told = session.agent.call(trial.refusal, address=card, vendors=[0x1CE4])
     assert "has no IOMMU switched on" in told[0] and "iommu=on" in told[1]
+
+
+def test_qemu_knows_how_to_pass_a_card(session: Session) -> None:
+    """The machine's command line with a real card: all that QEMU misses is the card."""
+    root = paths.images() / "tools/root"
+    slot = command.device("pcie-root-port", id="card0.slot", chassis=1)
+    card = json.dumps(command.card_device(command.RealSlot("card0", "ffff:ff:1f.7")))
+    qemu = ["qemu-system-x86_64", "-M", "q35", "-nodefaults", "-display", "none", *slot, "-device", card]
+    done = process.run(tools_argv(root, qemu), deadline=scaled(6), name="qemu", check=False)
+    assert done.returncode == 1
+    assert "ffff:ff:1f.7: no such host device" in done.stderr
 
 
 def test_a_shared_group_is_refused(session: Session, tmp_path: Path) -> None:
