@@ -261,7 +261,7 @@ def leases() -> None:
     """Who has the cards that are shared, where lab.toml says how."""
     from lab import config, lease
 
-    folder = config.load().leases if config.FILE.exists() else None
+    folder = config.load().leases if config.named() is not None else None
     for claim in lease.all_of(folder) if folder is not None else ():
         console.out.print(f"lease {claim}", markup=False)
 

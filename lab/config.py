@@ -7,6 +7,7 @@ the remedy.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from lab.wire.segments import Cable, EndName, Switch, SwitchPort, Wiring
 
 FILE = ROOT / "lab/lab.toml"
 EXAMPLE = "lab/lab.toml.example"
+#: The variable that names another file in its place.
+ENVIRONMENT = "EXALAB_TOML"
 #: MAC addresses of emulated cards: the vendor's prefix, then what no card of its is sold with.
 MAC_PREFIX = "64:3f:5f:e8"
 #: Ports of a card, at most (a V9P broken out).
@@ -205,15 +208,24 @@ _OF_EMULATED = ("model", "serial", "mac")
 _HOST = "host (a lab on another machine, over ssh): not yet"
 
 
+def named() -> Path | None:
+    """The file that describes the lab when none is given; None: there is none."""
+    given = os.environ.get(ENVIRONMENT)
+    if given:
+        return Path(given)
+    return FILE if FILE.exists() else None
+
+
 def load(path: Path | None = None) -> Config:
-    """The lab of ``path`` (default: lab/lab.toml when it is there, else the built-in one).
+    """The lab of ``path`` (default: what the variable EXALAB_TOML names, lab/lab.toml when it is there, else
+    the built-in one).
 
     Raises ``LabError`` naming file, line and remedy.
     """
     if path is None:
-        if not FILE.exists():
-            return parse("", "built-in")
-        path = FILE
+        path = named()
+    if path is None:
+        return parse("", "built-in")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:

@@ -92,6 +92,9 @@ class Night:
     def kind(self, kind: str) -> None:
         """Everything on one kind of card."""
         name = REAL if kind == "real" else EMULATED
+        if kind == "emulated":
+            # Also for labs that the suites bring up by themselves.
+            self.environment[configs.ENVIRONMENT] = str(self.emulated_file())
         if kind == "real" and not self.config.real:
             self.diary.note(Entry("real card", "skipped", 0.0, "lab/lab.toml has no real card"))
             return
@@ -110,10 +113,9 @@ class Night:
         """The lab is up and every port is proved; with a real card in two attempts, the card recovered
         between.
         """
-        file = self.emulated_file() if kind == "emulated" else None
         for attempt in (1, 2):
             again = "" if attempt == 1 else " again"
-            up = self.step(f"{kind} lab up{again}", self.commands.up(name, file), HEALTH_SECONDS)
+            up = self.step(f"{kind} lab up{again}", self.commands.up(name), HEALTH_SECONDS)
             well = up.status == "passed" and (
                 self.step(f"{kind} health{again}", self.commands.check(name), HEALTH_SECONDS).status
                 == "passed"
@@ -181,8 +183,8 @@ class Commands:
     def _lab(self, name: str, *words: str) -> list[str]:
         return [*_MODULE, "lab", "--name", name, *words]
 
-    def up(self, name: str, file: Path | None) -> list[str]:
-        return self._lab(name, "up", "--renew", *(() if file is None else ("--config", str(file))))
+    def up(self, name: str) -> list[str]:
+        return self._lab(name, "up", "--renew")
 
     def images(self) -> list[str]:
         return [*_MODULE, "images", "build"]

@@ -201,3 +201,13 @@ def test_readme_says_what_can_be_written() -> None:
     assert lab.real[0].pci == "0000:3b:00.0"
     assert lab.wiring.ends() == ["card0:0", "card0:1", "tester:t0"]
     assert lab.leases is not None and lab.nightly.recover
+
+
+def test_another_file_by_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EXALAB_TOML stands in the place of lab/lab.toml, for everything that a command starts."""
+    (tmp_path / "x.toml").write_text("[[card]]\nname = 'venue'\n")
+    monkeypatch.setenv(config.ENVIRONMENT, str(tmp_path / "x.toml"))
+    assert load().cards[0].name == "venue"
+    monkeypatch.setenv(config.ENVIRONMENT, str(tmp_path / "none.toml"))
+    with pytest.raises(LabError, match="cannot read"):
+        load()

@@ -32,10 +32,10 @@ class Stage(night.Commands):
 
     def _do(self, what: str) -> list[str]:
         then = self.how.get(what, "true")
-        return ["sh", "-c", f"echo {what} under ${{{lease.ENVIRONMENT}:-none}} >> {self.log}; {then}"]
+        said = f"echo {what} under ${{{lease.ENVIRONMENT}:-none}} by ${{{configs.ENVIRONMENT}:-lab.toml}}"
+        return ["sh", "-c", f"{said} >> {self.log}; {then}"]
 
-    def up(self, name: str, file: Path | None) -> list[str]:
-        assert (file is not None) == (name == night.EMULATED)
+    def up(self, name: str) -> list[str]:
         return self._do(f"up {name}")
 
     def images(self) -> list[str]:
@@ -118,6 +118,12 @@ def test_a_night(tmp_path: Path, out: Path) -> None:
     assert not (told.folder / "bench.json").exists(), "of an earlier day"
     assert "a message" in (told.folder / "dmesg.log").read_text()
     assert "login:" in (told.folder / "console.log").read_text()
+    file = told.folder / "emulated.toml"
+    described = {
+        line.partition(" under ")[0]: line.split()[-1] for line in stage.log.read_text().splitlines()[:11]
+    }
+    assert {described[what] for what in WHOLE if "emulated" in what or what == "bench"} == {str(file)}
+    assert described["up night"] == described["suites night"] == "lab.toml"
     assert 'name = "card0"\nmodel = "X25"' in (told.folder / "emulated.toml").read_text()
 
 
@@ -182,7 +188,9 @@ def test_the_lease_is_held_and_known_to_the_labs(tmp_path: Path) -> None:
     assert code == night.PASSED
     (claim,) = lease.all_of(leases)
     assert claim.given_up
-    assert {line.partition(" under ")[2] for line in stage.log.read_text().splitlines()[:-3]} == {claim.token}
+    assert {line.partition(" under ")[2].split()[0] for line in stage.log.read_text().splitlines()[:-3]} == {
+        claim.token
+    }
 
 
 def test_a_card_that_others_have_is_left_alone(tmp_path: Path) -> None:
