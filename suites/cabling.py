@@ -13,9 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Group, RenderableType
 from rich.text import Text
-from rich.tree import Tree
 
 from lab.api import Lab
 from lab.deadline import Deadline, scaled
@@ -88,34 +86,34 @@ class Cabling:
     def good(self) -> bool:
         return not any(one.problems(self.interfaces) for _card, ports in self.cards for one in ports)
 
-    def drawing(self) -> RenderableType:
-        """Every port, and what is at the other end."""
-        parts: list[RenderableType] = []
+    def drawing(self) -> Text:
+        """Every port, what is at the other end, and what is wrong with it. Lines are as long as they are."""
+        drawn = Text()
         for card, ports in self.cards:
-            tree = Tree(Text(card, style="bold"), guide_style="dim")
+            drawn.append(f"{card}\n", "bold")
             for one in ports:
-                tree.add(self._line(one))
-            parts.append(tree)
-        return Group(*parts)
+                self._draw(drawn, one, last=one is ports[-1])
+        drawn.rstrip()
+        return drawn
 
-    def _line(self, one: Found) -> RenderableType:
-        port = one.end.partition(":")[2]
+    def _draw(self, drawn: Text, one: Found, last: bool) -> None:
         problems = one.problems(self.interfaces)
-        line = Text.assemble(("✗ " if problems else "✓ ", "red" if problems else "green"), f"port {port}  ")
-        line.append(one.device or "-", "green")
+        drawn.append("└── " if last else "├── ", "dim")
+        drawn.append("✗ " if problems else "✓ ", "red" if problems else "green")
+        drawn.append(f"port {one.end.partition(':')[2]}  ")
+        drawn.append(one.device or "-", "green")
         if not one.wired:
-            line.append("  not cabled to this machine", "dim")
-            return line
+            drawn.append("  not cabled to this machine\n", "dim")
+            return
         if one.link:
-            line.append(f"  {one.speed} Mb/s" if one.speed else "  link", "dim")
+            drawn.append(f"  {one.speed} Mb/s" if one.speed else "  link", "dim")
         if one.said:
-            line.append(
-                f"  ⇄ {', '.join(self.interfaces.get(end, end) for end in one.outside) or '?'}", "magenta"
-            )
-        line.append(f"  → {', '.join(one.reached) or 'nobody'}", "cyan")
+            seen = ", ".join(self.interfaces.get(end, end) for end in one.outside)
+            drawn.append(f"  ⇄ {seen or '?'}", "magenta")
+        drawn.append(f"  → {', '.join(one.reached) or 'nobody'}\n", "cyan")
         for problem in problems:
-            line.append(f"\n  {problem}", "red")
-        return line
+            drawn.append("    " if last else "│   ", "dim")
+            drawn.append(f"  {problem}\n", "red")
 
 
 def _frame(start: str) -> bytes:

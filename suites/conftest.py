@@ -26,7 +26,6 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
-from rich.console import Console
 
 from lab import api, state
 from lab import config as configs
@@ -169,10 +168,8 @@ def prove_cabling(lab: api.Lab) -> None:
     """No test runs on a real card whose ports are not cabled as lab.toml says."""
     found = cabling.prove(lab)
     if not found.good:
-        console = Console(width=120, color_system=None)
-        with console.capture() as drawn:
-            console.print(found.drawing())
-        pytest.exit(f"the cabling is not as lab/lab.toml has it:\n{drawn.get()}", pytest.ExitCode.USAGE_ERROR)
+        told = f"the cabling is not as lab/lab.toml has it:\n{found.drawing().plain}"
+        pytest.exit(told, pytest.ExitCode.USAGE_ERROR)
 
 
 @pytest.hookimpl(optionalhook=True)

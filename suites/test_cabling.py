@@ -9,26 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.console import Console
-
 from suites import cabling
 from suites.guest import health
 from suites.session import Session
-
-
-def drawn(found: cabling.Cabling) -> str:
-    console = Console(width=160, color_system=None)
-    with console.capture() as captured:
-        console.print(found.drawing())
-    return captured.get()
 
 
 def test_every_port_is_proved_and_drawn(session: Session) -> None:
     """All that the lab has on its wires is found where it should be; ports that were down are down again."""
     before = {port["name"]: port["up"] for port in session.agent.call(health.ports)}
     found = cabling.prove(session.lab)
-    assert found.good, drawn(found)
-    text = drawn(found)
+    assert found.good, found.drawing().plain
+    text = found.drawing().plain
     for end, device in session.devices.items():
         (line,) = [line for line in text.splitlines() if f" {device} " in line]
         assert line.strip("├└─ ").startswith(f"✓ port {end.partition(':')[2]}")
@@ -44,7 +35,7 @@ def test_a_pulled_cable_is_named(session: Session, defer: Callable[..., None]) -
     problems = {one.end: one.problems({}) for _card, ports in found.cards for one in ports}
     assert "no link" in problems["card0:1"][0]
     assert problems["card0:0"] == []
-    assert "has no link" in drawn(found)
+    assert "has no link" in found.drawing().plain
 
 
 def test_other_wires_are_proved_as_they_are(session: Session, defer: Callable[..., None]) -> None:
@@ -52,7 +43,7 @@ def test_other_wires_are_proved_as_they_are(session: Session, defer: Callable[..
     defer(session.control.wire, session.control.status()["wiring"])
     session.control.wire([{"kind": "cable", "ends": ["card0:0", "card0:1"]}])
     found = cabling.prove(session.lab)
-    assert found.good, drawn(found)
+    assert found.good, found.drawing().plain
     assert {one.end: one.reached for _card, ports in found.cards for one in ports} == {
         "card0:0": ["card0:1"],
         "card0:1": ["card0:0"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from suites.cabling import Found, neighbours
+from suites.cabling import Cabling, Found, neighbours
 
 INTERFACES = {"card0:0": "enp5s0f0", "card0:1": "enp5s0f1"}
 SEEN = {
@@ -53,3 +53,17 @@ def test_who_is_reached() -> None:
     assert neighbours("venue:0", [switch]) == neighbours("venue:1", [switch]) == []
     assert neighbours("b:1", [switch, cable]) == ["a:0"]
     assert neighbours("c:0", [switch, cable]) == []
+
+
+def test_what_was_found_is_drawn() -> None:
+    """A line for each port, whole however narrow the terminal, and under it what is wrong."""
+    ports = [port(), port(outside=["card0:1"]), Found("card0:2", "eth2", None, False)]
+    found = Cabling("lab lab", [("card0  X25  real", ports)], INTERFACES)
+    assert not found.good
+    assert found.drawing().plain.splitlines() == [
+        "card0  X25  real",
+        "├── ✓ port 0  eth0  link  ⇄ enp5s0f0  → tester:t0",
+        "├── ✗ port 0  eth0  link  ⇄ enp5s0f1  → tester:t0",
+        "│     what it sends comes out at enp5s0f1: change testers in lab/lab.toml, or the cables",
+        "└── ✓ port 2  eth2  not cabled to this machine",
+    ]
