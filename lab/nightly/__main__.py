@@ -29,7 +29,14 @@ def _root() -> None:
         raise LabError("nights need root, as the lab does", hint="use sudo")
 
 
+#: What ends a night; the last is ours, of a lease that was lost.
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
 def _interrupted(number: int, _frame: object) -> None:
+    """The first one ends the night; none disturbs the clean-up after that."""
+    for one in _SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
     raise night.Interrupted(f"ended by {signal.Signals(number).name}")
 
 
@@ -39,7 +46,7 @@ def _interrupted(number: int, _frame: object) -> None:
 def run(config: Config, resume: bool) -> None:
     """A night, now. Status 0: all passed; 1: something did not; 75: somebody else has the card."""
     _root()
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    for number in _SIGNALS:
         signal.signal(number, _interrupted)
 
     def lost() -> None:
