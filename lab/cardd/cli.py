@@ -90,7 +90,7 @@ def status(view: _View) -> None:
 @click.pass_obj
 def ports(view: _View) -> None:
     """Every end of the wire with its link."""
-    view.show(view.call("ports"), "end", "link", "up", "speed", "mac", "peer")
+    view.show(view.call("ports"), "end", "link", "up", "speed", "mac", "interface", "peer")
 
 
 @click.command()
