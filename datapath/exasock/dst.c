@@ -19,7 +19,9 @@
 
 #include "exasock.h"
 
-static u32 dst_index(const struct exa_dst *key)
+static_assert(EXA_DST_SLOTS <= U16_MAX);
+
+static u32 dst_index(const struct exa_dst_key *key)
 {
 	u32 words[6] = {
 		(__force u32)key->daddr, (__force u32)key->saddr,
@@ -31,7 +33,7 @@ static u32 dst_index(const struct exa_dst *key)
 	return jhash2(words, ARRAY_SIZE(words), 0) % EXA_DST_SLOTS;
 }
 
-static bool dst_matches(const struct exa_dst *dst, const struct exa_dst *key)
+static bool dst_matches(const struct exa_dst *dst, const struct exa_dst_key *key)
 {
 	return dst->daddr == key->daddr && dst->saddr == key->saddr &&
 	       dst->dport == key->dport && dst->sport == key->sport &&
@@ -39,12 +41,20 @@ static bool dst_matches(const struct exa_dst *dst, const struct exa_dst *key)
 	       dst->tos == key->tos && dst->local == key->local && dst->stream == key->stream;
 }
 
-/* Routes, addresses, path MTU: the route knows; devices: the generation does */
+/*
+ * Routes, addresses, path MTU: the route knows; devices: the generation does. What the
+ * kernel's ipv4_dst_check() says of a route of its own, without the call.
+ */
 static bool dst_current(const struct exa_dst *dst, const struct exa_ns *ns)
 {
 	struct dst_entry *entry = &dst->rt->dst;
 
-	return dst->gen == READ_ONCE(ns->gen) && entry->ops->check(entry, 0);
+	if (dst->gen != READ_ONCE(ns->gen))
+		return false;
+	if (likely(dst->plain))
+		return READ_ONCE(entry->obsolete) == DST_OBSOLETE_FORCE_CHK &&
+		       dst->rt->rt_genid == rt_genid_ipv4(ns->net);
+	return entry->ops->check(entry, 0);
 }
 
 static void dst_free(struct rcu_head *head)
@@ -55,20 +65,33 @@ static void dst_free(struct rcu_head *head)
 	kfree(dst);
 }
 
-static struct exa_dst *dst_make(struct exa_ns *ns, struct sock *sk, const struct exa_dst *key)
+/* What never changes of a route says already that nothing is sent there past the stack */
+static enum exasock_reason dst_reason(const struct exa_dst *dst)
 {
-	struct exa_dst *dst = kmemdup(key, sizeof(*key), GFP_ATOMIC);
+	const struct rtable *rt = dst->rt;
+
+	if (rt->rt_type != RTN_UNICAST && rt->rt_type != RTN_MULTICAST)
+		return EXASOCK_R_LOOP;
+	if (!dst->iface)
+		return EXASOCK_R_DEVICE;
+	return rt->dst.lwtstate || !dst->plain ? EXASOCK_R_FILTER : EXASOCK_R_NONE;
+}
+
+static struct exa_dst *dst_make(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key)
+{
+	struct exa_dst *dst = kzalloc(sizeof(*dst), GFP_ATOMIC);
 	struct flowi4 fl4;
 
 	if (!dst)
 		return NULL;
+	dst->key = *key;
 	dst->gen = READ_ONCE(ns->gen);
 	smp_rmb();	/* before what it stands for */
 	flowi4_init_output(&fl4, key->oif, key->mark, key->tos & INET_DSCP_MASK,
 			   key->local ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
 			   key->stream ? IPPROTO_TCP : IPPROTO_UDP,
 			   inet_sk_flowi_flags(sk), key->daddr, key->saddr, key->dport,
-			   key->sport, make_kuid(&init_user_ns, key->uid));
+			   key->sport, KUIDT_INIT(key->uid));
 	dst->rt = ip_route_output_flow(ns->net, &fl4, sk);
 	if (IS_ERR(dst->rt)) {
 		kfree(dst);
@@ -76,19 +99,25 @@ static struct exa_dst *dst_make(struct exa_ns *ns, struct sock *sk, const struct
 	}
 	dst->source = fl4.saddr;
 	dst->iface = exa_iface_of_dev(ns, dst->rt->dst.dev);
+	dst->plain = !dst_xfrm(&dst->rt->dst);
+	dst->mtu = dst_mtu(&dst->rt->dst);
+	dst->reason = dst_reason(dst);
 	return dst;
 }
 
-/*
- * Where a datagram goes, under RCU with bottom halves off. NULL: nowhere, or no memory;
- * the kernel will say what is wrong. Its device may not be one of ours.
- */
-struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct exa_dst *key)
+static bool dst_is(const struct exa_dst *dst, const struct exa_ns *ns,
+		   const struct exa_dst_key *key)
 {
-	struct exa_dst __rcu **at = &ns->dst[dst_index(key)];
+	return dst && dst_matches(dst, key) && dst_current(dst, ns);
+}
+
+static struct exa_dst *dst_find_at(struct exa_ns *ns, struct sock *sk,
+				   const struct exa_dst_key *key, u32 index)
+{
+	struct exa_dst __rcu **at = &ns->dst[index];
 	struct exa_dst *dst = rcu_dereference(*at), *old;
 
-	if (dst && dst_matches(dst, key) && dst_current(dst, ns))
+	if (dst_is(dst, ns, key))
 		return dst;
 	dst = dst_make(ns, sk, key);
 	if (!dst)
@@ -99,6 +128,29 @@ struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct ex
 	if (old)
 		call_rcu(&old->rcu, dst_free);
 	return dst;
+}
+
+/*
+ * Where a datagram goes, under RCU with bottom halves off. NULL: nowhere, or no memory;
+ * the kernel will say what is wrong. Its device may not be one of ours.
+ */
+struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key)
+{
+	return dst_find_at(ns, sk, key, dst_index(key));
+}
+
+/* The same for who sends to one destination mostly: *@at is its place in the table, perhaps */
+struct exa_dst *exa_dst_again(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key,
+			      u16 *at)
+{
+	struct exa_dst *dst = rcu_dereference(ns->dst[READ_ONCE(*at)]);
+	u32 index;
+
+	if (likely(dst_is(dst, ns, key)))
+		return dst;
+	index = dst_index(key);
+	WRITE_ONCE(*at, index);
+	return dst_find_at(ns, sk, key, index);
 }
 
 /* Is this host a member of the group on that device? Then it hears what it sends. */

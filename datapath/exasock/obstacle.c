@@ -197,7 +197,8 @@ enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_if
 	for (i = 0; i < iface->depth; i++) {
 		const struct net_device *dev = iface->chain[i];
 
-		if (!netif_running(dev) || !netif_carrier_ok(dev))
+		if ((READ_ONCE(dev->state) & (BIT(__LINK_STATE_START) | BIT(__LINK_STATE_NOCARRIER))) !=
+		    BIT(__LINK_STATE_START))
 			return EXASOCK_R_DEVICE;
 		if (!list_empty(&dev->ptype_all))
 			return EXASOCK_R_TAP;

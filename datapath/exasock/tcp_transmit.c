@@ -19,7 +19,7 @@
 u32 exa_stream_path(struct exa_stream *es, struct sock *sk, struct exa_dst **dst)
 {
 	const struct inet_sock *inet = inet_sk(sk);
-	struct exa_dst key = {
+	struct exa_dst_key key = {
 		.daddr = inet->inet_daddr,
 		.saddr = inet->inet_saddr,
 		.dport = inet->inet_dport,
