@@ -313,6 +313,7 @@ static long copy_buffer(struct exa_datagram *datagram, const u8 __user *from, u3
 	zero_end(to, length);
 	if (!user_access_begin(from, length))
 		return -EFAULT;
+#pragma GCC unroll 4
 	for (at = 0; at < whole; at += 8) {
 		unsafe_get_user(word, (const u64 __user *)(from + at), fault);
 		*(u64 *)(to + at) = word;
