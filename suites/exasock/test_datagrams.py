@@ -390,8 +390,8 @@ def test_errors_come_when_the_kernel_tells_them(two: Pair, compared: Compared) -
 
 
 def test_memory_that_is_not_there(two: Pair, compared: Compared) -> None:
-    """N10, N6: a send from a wrong address, or from memory that ends in the middle, fails as the kernel's does:
-    after an error that waits, before what the card would get, and with nothing sent."""
+    """N10, N6: a send from a wrong address, or from memory that ends in the middle, fails as the kernel's
+    does: after an error that waits, before what the card would get, and with nothing sent."""
     _standing, one, other = two
     steps = [*both_open(one, other), do("connect", "a", to=[other.ip, OTHER]), *ready("a")]
     for address in (0, 8, 0xFFFF800000000000, 0xFFFFFFFFFFFFFFF0, 1 << 63):

@@ -25,7 +25,7 @@ WHOLE = {
 
 
 def selection(config: pytest.Config, part: str) -> str:
-    """What makes this run less than the part, in pytest's words; empty: nothing, or the part has no bounds."""
+    """What makes this run less than the part, in pytest's words; empty: nothing, or it has no bounds."""
     whole = WHOLE.get(part)
     if whole is None:
         return ""
