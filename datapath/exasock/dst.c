@@ -33,12 +33,13 @@ static u32 dst_index(const struct exa_dst_key *key)
 	return jhash2(words, ARRAY_SIZE(words), 0) % EXA_DST_SLOTS;
 }
 
-static bool dst_matches(const struct exa_dst *dst, const struct exa_dst_key *key)
+static __always_inline bool keys_match(const struct exa_dst_key *one, const struct exa_dst_key *other)
 {
-	return dst->daddr == key->daddr && dst->saddr == key->saddr &&
-	       dst->dport == key->dport && dst->sport == key->sport &&
-	       dst->oif == key->oif && dst->mark == key->mark && dst->uid == key->uid &&
-	       dst->tos == key->tos && dst->local == key->local && dst->stream == key->stream;
+	return one->daddr == other->daddr && one->saddr == other->saddr &&
+	       one->dport == other->dport && one->sport == other->sport &&
+	       one->oif == other->oif && one->mark == other->mark && one->uid == other->uid &&
+	       one->tos == other->tos && one->local == other->local &&
+	       one->stream == other->stream;
 }
 
 /*
@@ -105,10 +106,10 @@ static struct exa_dst *dst_make(struct exa_ns *ns, struct sock *sk, const struct
 	return dst;
 }
 
-static bool dst_is(const struct exa_dst *dst, const struct exa_ns *ns,
-		   const struct exa_dst_key *key)
+static __always_inline bool dst_is(const struct exa_dst *dst, const struct exa_ns *ns,
+				   const struct exa_dst_key *key)
 {
-	return dst && dst_matches(dst, key) && dst_current(dst, ns);
+	return dst && keys_match(&dst->key, key) && dst_current(dst, ns);
 }
 
 static struct exa_dst *dst_find_at(struct exa_ns *ns, struct sock *sk,
@@ -172,9 +173,9 @@ static enum exasock_reason group_mac(const struct exa_dst *dst, const struct soc
 	if (dst->iface->macvlan &&
 	    ((struct macvlan_dev *)netdev_priv(dst->iface->dev))->mode == MACVLAN_MODE_BRIDGE)
 		return EXASOCK_R_LOOP;	/* its siblings hear it too */
-	if (exa_mc_loop(sk) && member(dst->iface->dev, dst->daddr))
+	if (exa_mc_loop(sk) && member(dst->iface->dev, dst->key.daddr))
 		return EXASOCK_R_LOOP;
-	ip_eth_mc_map(dst->daddr, mac);
+	ip_eth_mc_map(dst->key.daddr, mac);
 	return EXASOCK_R_NONE;
 }
 
@@ -209,7 +210,7 @@ enum exasock_reason exa_dst_mac(struct exa_dst *dst, struct sock *sk, u8 *mac)
 	if (rt->rt_gw_family == AF_INET6)
 		return EXASOCK_R_NEIGHBOUR;
 	neighbour = __ipv4_neigh_lookup_noref(rt->dst.dev,
-					      (__force u32)rt_nexthop(rt, dst->daddr));
+					      (__force u32)rt_nexthop(rt, dst->key.daddr));
 	/*
 	 * As the stack does: an address that was not confirmed lately is used all the same,
 	 * and the kernel is told to find out. Without one it is the stack's to wait for it.

@@ -276,20 +276,21 @@ enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_if
 bool exa_netfilter(const struct net *net);
 
 /* dst.c */
-struct exa_dst {
-	struct_group_tagged(exa_dst_key, key,
-		__be32 daddr;
-		__be32 saddr;
-		__be16 dport;
-		__be16 sport;
-		int oif;
-		u32 mark;
-		u32 uid;
-		u8 tos;
-		bool local;		/* SO_DONTROUTE */
-		bool stream;		/* TCP, else UDP */
-	);
+struct exa_dst_key {
+	__be32 daddr;
+	__be32 saddr;
+	__be16 dport;
+	__be16 sport;
+	int oif;
+	u32 mark;
+	u32 uid;
+	u8 tos;
+	bool local;			/* SO_DONTROUTE */
+	bool stream;			/* TCP, else UDP */
+};
 
+struct exa_dst {
+	struct exa_dst_key key;
 	unsigned int gen;		/* of the namespace's devices */
 	struct rtable *rt;
 	bool plain;			/* the route is the kernel's own, nothing transforms it */

@@ -138,7 +138,7 @@ static __sum16 udp_check(const struct exa_datagram *datagram, const struct exa_d
 
 	if (datagram->sk->sk_no_check_tx)
 		return 0;
-	check = csum_tcpudp_magic(dst->source, dst->daddr, length, IPPROTO_UDP,
+	check = csum_tcpudp_magic(dst->source, dst->key.daddr, length, IPPROTO_UDP,
 				  csum_add(datagram->csum, (__force __wsum)header));
 	return check ?: CSUM_MANGLED_0;
 }
@@ -155,14 +155,14 @@ static u8 *make_headers(const struct exa_datagram *datagram, const struct exa_ds
 	struct iphdr *ip = (struct iphdr *)udp - 1;
 	struct ethhdr *eth;
 
-	udp->source = dst->sport;
-	udp->dest = dst->dport;
+	udp->source = dst->key.sport;
+	udp->dest = dst->key.dport;
 	udp->len = htons(length);
 	udp->check = udp_check(datagram, dst, udp, length);
 
 	ip->version = 4;
 	ip->ihl = sizeof(*ip) / 4;
-	ip->tos = dst->tos;
+	ip->tos = dst->key.tos;
 	ip->tot_len = htons(length + sizeof(*ip));
 	ip->id = 0;
 	ip->frag_off = 0;
@@ -170,7 +170,7 @@ static u8 *make_headers(const struct exa_datagram *datagram, const struct exa_ds
 	ip->protocol = IPPROTO_UDP;
 	ip->check = 0;
 	ip->saddr = dst->source;
-	ip->daddr = dst->daddr;
+	ip->daddr = dst->key.daddr;
 	make_ident(sock_net(sk), sk, dst->rt, ip);
 	ip->check = ip_fast_csum(ip, sizeof(*ip) / 4);
 
