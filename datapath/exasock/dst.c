@@ -33,7 +33,8 @@ static u32 dst_index(const struct exa_dst_key *key)
 	return jhash2(words, ARRAY_SIZE(words), 0) % EXA_DST_SLOTS;
 }
 
-static __always_inline bool keys_match(const struct exa_dst_key *one, const struct exa_dst_key *other)
+static __always_inline bool keys_match(const struct exa_dst_key *one,
+				       const struct exa_dst_key *other)
 {
 	return one->daddr == other->daddr && one->saddr == other->saddr &&
 	       one->dport == other->dport && one->sport == other->sport &&
