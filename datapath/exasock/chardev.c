@@ -72,13 +72,31 @@ static long exa_ioctl_flush(struct exa_context *context, u32 handle)
 	return 0;
 }
 
+/* By words: for so little copy_from_user() is mostly calls */
+static bool read_send(struct exasock_send *send, const void __user *arg)
+{
+	const u64 __user *from = arg;
+	u64 *to = (u64 *)send;
+	unsigned int i;
+
+	static_assert(sizeof(*send) % sizeof(*to) == 0);
+	if (!user_access_begin(from, sizeof(*send)))
+		return false;
+	for (i = 0; i < sizeof(*send) / sizeof(*to); i++)
+		unsafe_get_user(to[i], from + i, fault);
+	user_access_end();
+	return true;
+
+fault:
+	user_access_end();
+	return false;
+}
+
 static long exa_ioctl_send(struct exa_context *context, void __user *arg)
 {
-	struct exasock_send send;
+	struct exasock_send send __uninitialized;
 
-	if (copy_from_user(&send, arg, sizeof(send)))
-		return -EFAULT;
-	return exa_send(context, &send);
+	return read_send(&send, arg) ? exa_send(context, &send) : -EFAULT;
 }
 
 static long exa_ioctl_setting(void __user *arg)

@@ -6,6 +6,7 @@
 #ifndef EXASOCK_COMPAT_H
 #define EXASOCK_COMPAT_H
 
+#include <linux/file.h>
 #include <linux/inetdevice.h>
 #include <linux/netdevice.h>
 #include <net/flow.h>
@@ -23,6 +24,11 @@
 #include <net/udp.h>
 
 #include "../exanic/compat.h"
+
+/* What a struct fd holds came to be asked by name */
+#ifndef fd_file
+#define fd_file(fd)			((fd).file)
+#endif
 
 /* Flags of inet_sock and udp_sock became bits of a word */
 #ifndef EXASOCK_HAVE_INET_FLAGS

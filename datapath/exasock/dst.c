@@ -19,7 +19,9 @@
 
 #include "exasock.h"
 
-static u32 dst_index(const struct exa_dst *key)
+static_assert(EXA_DST_SLOTS <= U16_MAX);
+
+static u32 dst_index(const struct exa_dst_key *key)
 {
 	u32 words[6] = {
 		(__force u32)key->daddr, (__force u32)key->saddr,
@@ -31,20 +33,30 @@ static u32 dst_index(const struct exa_dst *key)
 	return jhash2(words, ARRAY_SIZE(words), 0) % EXA_DST_SLOTS;
 }
 
-static bool dst_matches(const struct exa_dst *dst, const struct exa_dst *key)
+static __always_inline bool keys_match(const struct exa_dst_key *one,
+				       const struct exa_dst_key *other)
 {
-	return dst->daddr == key->daddr && dst->saddr == key->saddr &&
-	       dst->dport == key->dport && dst->sport == key->sport &&
-	       dst->oif == key->oif && dst->mark == key->mark && dst->uid == key->uid &&
-	       dst->tos == key->tos && dst->local == key->local && dst->stream == key->stream;
+	return one->daddr == other->daddr && one->saddr == other->saddr &&
+	       one->dport == other->dport && one->sport == other->sport &&
+	       one->oif == other->oif && one->mark == other->mark && one->uid == other->uid &&
+	       one->tos == other->tos && one->local == other->local &&
+	       one->stream == other->stream;
 }
 
-/* Routes, addresses, path MTU: the route knows; devices: the generation does */
+/*
+ * Routes, addresses, path MTU: the route knows; devices: the generation does. What the
+ * kernel's ipv4_dst_check() says of a route of its own, without the call.
+ */
 static bool dst_current(const struct exa_dst *dst, const struct exa_ns *ns)
 {
 	struct dst_entry *entry = &dst->rt->dst;
 
-	return dst->gen == READ_ONCE(ns->gen) && entry->ops->check(entry, 0);
+	if (dst->gen != READ_ONCE(ns->gen))
+		return false;
+	if (likely(dst->plain))
+		return READ_ONCE(entry->obsolete) == DST_OBSOLETE_FORCE_CHK &&
+		       dst->rt->rt_genid == rt_genid_ipv4(ns->net);
+	return entry->ops->check(entry, 0);
 }
 
 static void dst_free(struct rcu_head *head)
@@ -55,20 +67,33 @@ static void dst_free(struct rcu_head *head)
 	kfree(dst);
 }
 
-static struct exa_dst *dst_make(struct exa_ns *ns, struct sock *sk, const struct exa_dst *key)
+/* What never changes of a route says already that nothing is sent there past the stack */
+static enum exasock_reason dst_reason(const struct exa_dst *dst)
 {
-	struct exa_dst *dst = kmemdup(key, sizeof(*key), GFP_ATOMIC);
+	const struct rtable *rt = dst->rt;
+
+	if (rt->rt_type != RTN_UNICAST && rt->rt_type != RTN_MULTICAST)
+		return EXASOCK_R_LOOP;
+	if (!dst->iface)
+		return EXASOCK_R_DEVICE;
+	return rt->dst.lwtstate || !dst->plain ? EXASOCK_R_FILTER : EXASOCK_R_NONE;
+}
+
+static struct exa_dst *dst_make(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key)
+{
+	struct exa_dst *dst = kzalloc(sizeof(*dst), GFP_ATOMIC);
 	struct flowi4 fl4;
 
 	if (!dst)
 		return NULL;
+	dst->key = *key;
 	dst->gen = READ_ONCE(ns->gen);
 	smp_rmb();	/* before what it stands for */
 	flowi4_init_output(&fl4, key->oif, key->mark, key->tos & INET_DSCP_MASK,
 			   key->local ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
 			   key->stream ? IPPROTO_TCP : IPPROTO_UDP,
 			   inet_sk_flowi_flags(sk), key->daddr, key->saddr, key->dport,
-			   key->sport, make_kuid(&init_user_ns, key->uid));
+			   key->sport, KUIDT_INIT(key->uid));
 	dst->rt = ip_route_output_flow(ns->net, &fl4, sk);
 	if (IS_ERR(dst->rt)) {
 		kfree(dst);
@@ -76,19 +101,25 @@ static struct exa_dst *dst_make(struct exa_ns *ns, struct sock *sk, const struct
 	}
 	dst->source = fl4.saddr;
 	dst->iface = exa_iface_of_dev(ns, dst->rt->dst.dev);
+	dst->plain = !dst_xfrm(&dst->rt->dst);
+	dst->mtu = dst_mtu(&dst->rt->dst);
+	dst->reason = dst_reason(dst);
 	return dst;
 }
 
-/*
- * Where a datagram goes, under RCU with bottom halves off. NULL: nowhere, or no memory;
- * the kernel will say what is wrong. Its device may not be one of ours.
- */
-struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct exa_dst *key)
+static __always_inline bool dst_is(const struct exa_dst *dst, const struct exa_ns *ns,
+				   const struct exa_dst_key *key)
 {
-	struct exa_dst __rcu **at = &ns->dst[dst_index(key)];
+	return dst && keys_match(&dst->key, key) && dst_current(dst, ns);
+}
+
+static struct exa_dst *dst_find_at(struct exa_ns *ns, struct sock *sk,
+				   const struct exa_dst_key *key, u32 index)
+{
+	struct exa_dst __rcu **at = &ns->dst[index];
 	struct exa_dst *dst = rcu_dereference(*at), *old;
 
-	if (dst && dst_matches(dst, key) && dst_current(dst, ns))
+	if (dst_is(dst, ns, key))
 		return dst;
 	dst = dst_make(ns, sk, key);
 	if (!dst)
@@ -99,6 +130,29 @@ struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct ex
 	if (old)
 		call_rcu(&old->rcu, dst_free);
 	return dst;
+}
+
+/*
+ * Where a datagram goes, under RCU with bottom halves off. NULL: nowhere, or no memory;
+ * the kernel will say what is wrong. Its device may not be one of ours.
+ */
+struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key)
+{
+	return dst_find_at(ns, sk, key, dst_index(key));
+}
+
+/* The same for who sends to one destination mostly: *@at is its place in the table, perhaps */
+struct exa_dst *exa_dst_again(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key,
+			      u16 *at)
+{
+	struct exa_dst *dst = rcu_dereference(ns->dst[READ_ONCE(*at)]);
+	u32 index;
+
+	if (likely(dst_is(dst, ns, key)))
+		return dst;
+	index = dst_index(key);
+	WRITE_ONCE(*at, index);
+	return dst_find_at(ns, sk, key, index);
 }
 
 /* Is this host a member of the group on that device? Then it hears what it sends. */
@@ -120,9 +174,9 @@ static enum exasock_reason group_mac(const struct exa_dst *dst, const struct soc
 	if (dst->iface->macvlan &&
 	    ((struct macvlan_dev *)netdev_priv(dst->iface->dev))->mode == MACVLAN_MODE_BRIDGE)
 		return EXASOCK_R_LOOP;	/* its siblings hear it too */
-	if (exa_mc_loop(sk) && member(dst->iface->dev, dst->daddr))
+	if (exa_mc_loop(sk) && member(dst->iface->dev, dst->key.daddr))
 		return EXASOCK_R_LOOP;
-	ip_eth_mc_map(dst->daddr, mac);
+	ip_eth_mc_map(dst->key.daddr, mac);
 	return EXASOCK_R_NONE;
 }
 
@@ -157,7 +211,7 @@ enum exasock_reason exa_dst_mac(struct exa_dst *dst, struct sock *sk, u8 *mac)
 	if (rt->rt_gw_family == AF_INET6)
 		return EXASOCK_R_NEIGHBOUR;
 	neighbour = __ipv4_neigh_lookup_noref(rt->dst.dev,
-					      (__force u32)rt_nexthop(rt, dst->daddr));
+					      (__force u32)rt_nexthop(rt, dst->key.daddr));
 	/*
 	 * As the stack does: an address that was not confirmed lately is used all the same,
 	 * and the kernel is told to find out. Without one it is the stack's to wait for it.

@@ -132,6 +132,12 @@ struct exa_held {
 	u64 since;			/* ktime, ns */
 };
 
+/* Sent past the stack; of each processor, for what two write together costs each of them */
+struct exa_sent {
+	u64 datagrams;
+	u64 bytes;
+};
+
 /* An attachment */
 struct exa_sock {
 	struct kref ref;
@@ -141,6 +147,8 @@ struct exa_sock {
 	struct hlist_node sibling;	/* in its namespace */
 	struct list_head list;		/* exa_all, under exa_mutex */
 	u32 handle;
+	u16 dst_at;			/* where its last destination was: a hint */
+	struct exa_sent __percpu *sent;
 
 	spinlock_t lock;		/* all that follows */
 	struct sock *sk;		/* NULL: the socket is gone */
@@ -268,8 +276,8 @@ enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_if
 bool exa_netfilter(const struct net *net);
 
 /* dst.c */
-struct exa_dst {
-	__be32 daddr;			/* key */
+struct exa_dst_key {
+	__be32 daddr;
 	__be32 saddr;
 	__be16 dport;
 	__be16 sport;
@@ -279,21 +287,35 @@ struct exa_dst {
 	u8 tos;
 	bool local;			/* SO_DONTROUTE */
 	bool stream;			/* TCP, else UDP */
+};
 
+struct exa_dst {
+	struct exa_dst_key key;
 	unsigned int gen;		/* of the namespace's devices */
 	struct rtable *rt;
+	bool plain;			/* the route is the kernel's own, nothing transforms it */
 	__be32 source;			/* what the route chose */
+	u32 mtu;			/* without what path MTU discovery found */
+	enum exasock_reason reason;	/* nothing can be sent there past the stack */
 	struct exa_iface *iface;	/* valid while gen is */
 	u64 mac;			/* last one seen not to be a macvlan's on this host */
 	struct rcu_head rcu;
 };
 
-struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct exa_dst *key);
+/* Of the route, whatever becomes known while it is current */
+static inline u32 exa_dst_mtu(const struct exa_dst *dst)
+{
+	return dst->rt->rt_pmtu ? dst_mtu(&dst->rt->dst) : dst->mtu;
+}
+
+struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key);
+struct exa_dst *exa_dst_again(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key,
+			      u16 *at);
 enum exasock_reason exa_dst_mac(struct exa_dst *dst, struct sock *sk, u8 *mac);
 void exa_dsts_drop(struct exa_ns *ns);
 
 /* send.c */
-long exa_send(struct exa_context *context, const struct exasock_send *send);
+long exa_send(const struct exa_context *context, const struct exasock_send *send);
 
 /* txq.c */
 void exa_txqs_alloc(struct exa_port *port);

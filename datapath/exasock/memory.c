@@ -6,6 +6,7 @@
  */
 
 #include <linux/mm.h>
+#include <linux/percpu.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
@@ -40,6 +41,7 @@ void exa_sock_free(struct exa_sock *es)
 	kvfree(es->held);
 	if (es->control_page)
 		put_page(es->control_page);
+	free_percpu(es->sent);
 	kfree(es);
 }
 
@@ -54,7 +56,8 @@ struct exa_sock *exa_sock_alloc(void)
 	es->control_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	es->pages = kvcalloc(wanted, sizeof(*es->pages), GFP_KERNEL_ACCOUNT);
 	es->held = kvcalloc(exa_slots, sizeof(*es->held), GFP_KERNEL_ACCOUNT);
-	if (!es->control_page || !es->pages || !es->held)
+	es->sent = alloc_percpu_gfp(struct exa_sent, GFP_KERNEL_ACCOUNT);
+	if (!es->control_page || !es->pages || !es->held || !es->sent)
 		goto free;
 	for (; es->nr_pages < wanted; es->nr_pages++) {
 		es->pages[es->nr_pages] = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);

@@ -2,7 +2,8 @@
 /*
  * What stands in the way of overtaking: everything that would see, change, delay or drop
  * the datagram if it went through the stack. Looked at for each datagram, for most of it
- * comes and goes without news; in the usual case each is one load that finds nothing.
+ * comes and goes without news; in the usual case each is one load that finds nothing, and
+ * inline, for a call costs more than that.
  *
  * A namespace's administrator may give up its hooks (EXASOCK_SET_BYPASS_FILTERS), those
  * of its own devices only: a port that stands in another namespace has another's.
@@ -25,7 +26,7 @@ static bool bypassed(const struct exa_ns *ns, const struct net_device *dev)
 }
 
 /* Packet sockets on every device of these namespaces */
-static bool tapped(const struct net *net, const struct net *port)
+static __always_inline bool tapped(const struct net *net, const struct net *port)
 {
 	return exa_taps_all(net) || (port != net && exa_taps_all(port));
 }
@@ -82,7 +83,7 @@ static bool harmless(nf_hookfn *hook)
 	return true;
 }
 
-static bool hooked(const struct net *net, unsigned int number)
+static __always_inline bool hooked(const struct net *net, unsigned int number)
 {
 	const struct nf_hook_entries *entries = rcu_dereference(net->nf.hooks_ipv4[number]);
 	unsigned int i;
@@ -94,7 +95,8 @@ static bool hooked(const struct net *net, unsigned int number)
 }
 #endif
 
-static bool netfilter(const struct net *net, unsigned int first, unsigned int second)
+static __always_inline bool netfilter(const struct net *net, unsigned int first,
+				      unsigned int second)
 {
 #ifdef CONFIG_NETFILTER
 	return hooked(net, first) || hooked(net, second);
@@ -140,6 +142,14 @@ static bool egress_hooks(const struct net_device *dev)
 		found = true;
 #endif
 	return found;
+}
+
+/* netif_running() and netif_carrier_ok() */
+static bool running(const struct net_device *dev)
+{
+	const unsigned long carrier = BIT(__LINK_STATE_NOCARRIER), start = BIT(__LINK_STATE_START);
+
+	return (READ_ONCE(dev->state) & (carrier | start)) == start;
 }
 
 /* Bridge, bond, VRF and the like; and macvlans above, one of which may want the frame */
@@ -197,7 +207,7 @@ enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_if
 	for (i = 0; i < iface->depth; i++) {
 		const struct net_device *dev = iface->chain[i];
 
-		if (!netif_running(dev) || !netif_carrier_ok(dev))
+		if (!running(dev))
 			return EXASOCK_R_DEVICE;
 		if (!list_empty(&dev->ptype_all))
 			return EXASOCK_R_TAP;

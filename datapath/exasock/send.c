@@ -9,6 +9,7 @@
 #include <linux/file.h>
 #include <linux/net.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <net/inet_sock.h>
 #include <net/ip.h>
@@ -18,14 +19,15 @@
 
 #define SEND_CHUNK	(EXANIC_TX_CHUNK_HEADER + EXANIC_TX_CHUNK_PADDING)
 #define SEND_PAYLOAD	(SEND_CHUNK + EXA_HEADERS)	/* where it lies in an image */
-#define SEND_SMALL	512				/* payloads that need no allocation */
+#define SEND_ZEROS	16				/* at most, after it: see zero_end() */
+#define SEND_SMALL	1472				/* payloads that need no allocation */
 #define SEND_LARGEST	9000
+
+static_assert(SEND_PAYLOAD % sizeof(u64) == 0);
 
 /* One datagram on its way */
 struct exa_datagram {
-	struct exa_sock *es;
 	struct sock *sk;
-	struct exa_dst key;
 	u8 *image;
 	u32 length;		/* of the payload */
 	__wsum csum;		/* and its sum */
@@ -60,11 +62,10 @@ static enum exasock_reason socket_obstacle(struct sock *sk)
 
 /* What the route lookup is asked with; as udp_sendmsg() does */
 static enum exasock_reason make_key(struct sock *sk, const struct exasock_send *send,
-				    struct exa_dst *key)
+				    struct exa_dst_key *key)
 {
 	const struct inet_sock *inet = inet_sk(sk);
 
-	memset(key, 0, sizeof(*key));
 	key->daddr = send->daddr;
 	key->dport = send->dport;
 	if (send->flags & EXASOCK_SEND_CONNECTED) {
@@ -97,9 +98,10 @@ static enum exasock_reason make_key(struct sock *sk, const struct exasock_send *
 	}
 	key->sport = inet->inet_sport;
 	key->mark = READ_ONCE(sk->sk_mark);
-	key->uid = from_kuid(&init_user_ns, sk->sk_uid);
+	key->uid = __kuid_val(sk->sk_uid);
 	key->tos = READ_ONCE(inet->tos);
 	key->local = sock_flag(sk, SOCK_LOCALROUTE);
+	key->stream = false;
 	return EXASOCK_R_NONE;
 }
 
@@ -128,6 +130,19 @@ static u8 select_ttl(const struct inet_sock *inet, const struct rtable *rt)
 	return ttl < 0 ? ip4_dst_hoplimit(&rt->dst) : ttl;
 }
 
+static __sum16 udp_check(const struct exa_datagram *datagram, const struct exa_dst *dst,
+			 const struct udphdr *udp, u32 length)
+{
+	u32 header = (__force u16)udp->source + (__force u16)udp->dest + (__force u16)udp->len;
+	__sum16 check;
+
+	if (datagram->sk->sk_no_check_tx)
+		return 0;
+	check = csum_tcpudp_magic(dst->source, dst->key.daddr, length, IPPROTO_UDP,
+				  csum_add(datagram->csum, (__force __wsum)header));
+	return check ?: CSUM_MANGLED_0;
+}
+
 /* Everything before the payload; returns where the frame begins */
 static u8 *make_headers(const struct exa_datagram *datagram, const struct exa_dst *dst,
 			const u8 *mac)
@@ -139,29 +154,25 @@ static u8 *make_headers(const struct exa_datagram *datagram, const struct exa_ds
 	struct udphdr *udp = (struct udphdr *)(payload - sizeof(*udp));
 	struct iphdr *ip = (struct iphdr *)udp - 1;
 	struct ethhdr *eth;
-	__sum16 check = 0;
 
-	udp->source = dst->sport;
-	udp->dest = dst->dport;
+	udp->source = dst->key.sport;
+	udp->dest = dst->key.dport;
 	udp->len = htons(length);
-	udp->check = 0;
-	if (!sk->sk_no_check_tx) {
-		check = csum_tcpudp_magic(dst->source, dst->daddr, length, IPPROTO_UDP,
-					  csum_partial(udp, sizeof(*udp), datagram->csum));
-		udp->check = check ?: CSUM_MANGLED_0;
-	}
+	udp->check = udp_check(datagram, dst, udp, length);
 
-	memset(ip, 0, sizeof(*ip));
 	ip->version = 4;
 	ip->ihl = sizeof(*ip) / 4;
-	ip->tos = dst->tos;
+	ip->tos = dst->key.tos;
 	ip->tot_len = htons(length + sizeof(*ip));
+	ip->id = 0;
+	ip->frag_off = 0;
 	ip->ttl = select_ttl(inet_sk(sk), dst->rt);
 	ip->protocol = IPPROTO_UDP;
+	ip->check = 0;
 	ip->saddr = dst->source;
-	ip->daddr = dst->daddr;
+	ip->daddr = dst->key.daddr;
 	make_ident(sock_net(sk), sk, dst->rt, ip);
-	ip_send_check(ip);
+	ip->check = ip_fast_csum(ip, sizeof(*ip) / 4);
 
 	if (iface->vid) {
 		struct vlan_ethhdr *vlan = (struct vlan_ethhdr *)ip - 1;
@@ -179,10 +190,10 @@ static u8 *make_headers(const struct exa_datagram *datagram, const struct exa_ds
 	return (u8 *)eth;
 }
 
-/* Under RCU with bottom halves off */
-static enum exasock_reason send_past(struct exa_datagram *datagram)
+static enum exasock_reason send_past(struct exa_sock *es, const struct exa_datagram *datagram,
+				     const struct exa_dst_key *key)
 {
-	struct exa_ns *ns = datagram->es->ns;
+	struct exa_ns *ns = es->ns;
 	enum exasock_reason reason;
 	struct exa_dst *dst;
 	u8 mac[ETH_ALEN];
@@ -190,17 +201,14 @@ static enum exasock_reason send_past(struct exa_datagram *datagram)
 
 	if (READ_ONCE(ns->left))
 		return EXASOCK_R_DEVICE;
-	dst = exa_dst_find(ns, datagram->sk, &datagram->key);
+	dst = exa_dst_again(ns, datagram->sk, key, &es->dst_at);
 	if (!dst)
 		return EXASOCK_R_ROUTE;
-	if (dst->rt->rt_type != RTN_UNICAST && dst->rt->rt_type != RTN_MULTICAST)
-		return EXASOCK_R_LOOP;
-	if (!dst->iface || !READ_ONCE(dst->iface->up))
+	if (dst->reason)
+		return dst->reason;
+	if (!READ_ONCE(dst->iface->up))
 		return EXASOCK_R_DEVICE;
-	if (dst->rt->dst.lwtstate || dst_xfrm(&dst->rt->dst))
-		return EXASOCK_R_FILTER;
-	if (datagram->length + sizeof(struct iphdr) + sizeof(struct udphdr) >
-	    dst_mtu(&dst->rt->dst))
+	if (datagram->length + sizeof(struct iphdr) + sizeof(struct udphdr) > exa_dst_mtu(dst))
 		return EXASOCK_R_SIZE;
 	reason = exa_tx_obstacle(ns, dst->iface, datagram->sk);
 	if (!reason)
@@ -213,85 +221,206 @@ static enum exasock_reason send_past(struct exa_datagram *datagram)
 			    datagram->length);
 }
 
-/* Gather the payload, then send. Returns its length, or an errno. */
-static long send_gathered(struct exa_datagram *datagram, struct iov_iter *from)
+/* What became of copying the payload, if the socket itself does not say no before */
+static enum exasock_reason copy_obstacle(long copied)
 {
-	u8 small[SEND_PAYLOAD + SEND_SMALL + 8] __aligned(8);
-	enum exasock_reason reason;
-	long ret = -EFAULT;
+	switch (copied) {
+	case -EMSGSIZE:
+		return EXASOCK_R_SIZE;
+	case -ENOMEM:
+		return EXASOCK_R_MEMORY;
+	default:
+		return EXASOCK_R_NONE;
+	}
+}
 
-	datagram->length = iov_iter_count(from);
-	datagram->image = small;
-	if (datagram->length > SEND_SMALL) {
-		datagram->image = kmalloc(SEND_PAYLOAD + datagram->length + 8, GFP_KERNEL);
-		if (!datagram->image)
-			return refuse(datagram->es, EXASOCK_R_MEMORY);
+/* Under RCU with bottom halves off */
+static long send_for(struct exa_sock *es, const struct exasock_send *send,
+		     struct exa_datagram *datagram, long copied)
+{
+	enum exasock_reason reason;
+	struct exa_dst_key key;
+	struct exa_sent *sent;
+
+	reason = socket_obstacle(datagram->sk);
+	if (!reason)
+		reason = make_key(datagram->sk, send, &key);
+	if (!reason && unlikely(copied < 0)) {
+		reason = copy_obstacle(copied);
+		if (!reason)
+			return copied;
 	}
-	datagram->csum = 0;
-	if (csum_and_copy_from_iter_full(datagram->image + SEND_PAYLOAD, datagram->length,
-					 &datagram->csum, from)) {
-		memset(datagram->image + SEND_PAYLOAD + datagram->length, 0, 8);
-		rcu_read_lock();
-		local_bh_disable();
-		reason = send_past(datagram);
-		local_bh_enable();
-		rcu_read_unlock();
-		ret = reason ? refuse(datagram->es, reason) : datagram->length;
+	if (!reason) {
+		datagram->length = copied;
+		reason = send_past(es, datagram, &key);
 	}
-	if (datagram->image != small)
-		kfree(datagram->image);
+	if (unlikely(reason))
+		return refuse(es, reason);
+	sent = this_cpu_ptr(es->sent);
+	sent->datagrams++;
+	sent->bytes += copied;
+	return copied;
+}
+
+/*
+ * The payload is in our hands, or copying it failed; from here on nothing sleeps, so
+ * that RCU is all that keeps the attachment. -ESTALE: it is not this context's.
+ */
+static long send_copied(const struct exa_context *context, const struct exasock_send *send,
+			struct exa_datagram *datagram, long copied)
+{
+	struct exa_sock *es;
+	long ret = -ESTALE;
+
+	rcu_read_lock();
+	local_bh_disable();
+	es = exa_sock_find(datagram->sk);
+	if (likely(es && es->context == context && es->handle == send->handle))
+		ret = send_for(es, send, datagram, copied);
+	local_bh_enable();
+	rcu_read_unlock();
 	return ret;
 }
 
-static long send_on(struct exa_sock *es, struct sock *sk, const struct exasock_send *send)
+/*
+ * The card's copy goes by words from the frame's beginning, which a tag shifts by half
+ * of one: none of it may be what lay on the stack.
+ */
+static void zero_end(u8 *payload, u32 length)
 {
-	struct iovec fast[UIO_FASTIOV], *iov = fast;
-	struct exa_datagram datagram = { .es = es, .sk = sk };
-	enum exasock_reason reason;
+	u64 *last = (u64 *)(payload + round_down(length, 8));
+
+	last[0] = 0;
+	last[1] = 0;
+}
+
+static __wsum fold_words(u64 sum)
+{
+	sum = (u32)sum + (sum >> 32);
+	return (__force __wsum)((u32)sum + (u32)(sum >> 32));
+}
+
+/*
+ * One buffer, copied and summed in one go by words: the kernel's functions that do it are not
+ * for modules, or go through an iterator that costs more than a small datagram's copy.
+ */
+static long copy_buffer(struct exa_datagram *datagram, const u8 __user *from, u32 length)
+{
+	u8 *to = datagram->image + SEND_PAYLOAD;
+	u64 sum = 0, word;
+	u32 at, whole = round_down(length, 8);
+
+	zero_end(to, length);
+	if (!user_access_begin(from, length))
+		return -EFAULT;
+#pragma GCC unroll 4
+	for (at = 0; at < whole; at += 8) {
+		unsafe_get_user(word, (const u64 __user *)(from + at), fault);
+		*(u64 *)(to + at) = word;
+		sum += word;
+		sum += sum < word;
+	}
+	if (length & 4) {
+		unsafe_get_user(*(u32 *)(to + at), (const u32 __user *)(from + at), fault);
+		at += 4;
+	}
+	if (length & 2) {
+		unsafe_get_user(*(u16 *)(to + at), (const u16 __user *)(from + at), fault);
+		at += 2;
+	}
+	if (length & 1)
+		unsafe_get_user(to[at], from + at, fault);
+	user_access_end();
+	word = *(u64 *)(to + whole);
+	sum += word;
+	sum += sum < word;
+	datagram->csum = fold_words(sum);
+	return length;
+
+fault:
+	user_access_end();
+	return -EFAULT;
+}
+
+static long copy_vector(struct exa_datagram *datagram, struct iov_iter *from)
+{
+	size_t length = iov_iter_count(from);
+
+	datagram->csum = 0;
+	zero_end(datagram->image + SEND_PAYLOAD, length);
+	if (!csum_and_copy_from_iter_full(datagram->image + SEND_PAYLOAD, length, &datagram->csum,
+					  from))
+		return -EFAULT;
+	return length;
+}
+
+/* In pieces, or one that is more than a small image takes */
+static noinline long send_vector(const struct exa_context *context,
+				 const struct exasock_send *send, struct exa_datagram *datagram)
+{
+	struct iovec fast[UIO_FASTIOV] __uninitialized, *iov = fast;
+	u8 *small = datagram->image;
 	struct iov_iter from;
 	long ret;
 
-	reason = socket_obstacle(sk);
-	if (!reason)
-		reason = make_key(sk, send, &datagram.key);
-	if (reason)
-		return refuse(es, reason);
-	ret = import_iovec(ITER_SOURCE, u64_to_user_ptr(send->iov), send->iovs, ARRAY_SIZE(fast),
-			   &iov, &from);
-	if (ret < 0)
-		return ret;
-	if (ret > SEND_LARGEST)
-		ret = refuse(es, EXASOCK_R_SIZE);
-	else
-		ret = send_gathered(&datagram, &from);
-	kfree(iov);
-	if (ret >= 0) {
-		atomic64_inc((atomic64_t *)&es->ring->tx_fast);
-		atomic64_add(ret, (atomic64_t *)&es->ring->tx_fast_bytes);
+	if (send->flags & EXASOCK_SEND_BUFFER) {
+		iov = NULL;
+		ret = send->iovs;
+		iov_iter_ubuf(&from, ITER_SOURCE, u64_to_user_ptr(send->iov), send->iovs);
+		if (!access_ok(u64_to_user_ptr(send->iov), send->iovs))
+			ret = -EFAULT;
+	} else {
+		ret = import_iovec(ITER_SOURCE, u64_to_user_ptr(send->iov), send->iovs,
+				   ARRAY_SIZE(fast), &iov, &from);
 	}
+	if (ret > SEND_LARGEST) {
+		ret = -EMSGSIZE;
+	} else if (ret > SEND_SMALL) {
+		datagram->image = kmalloc(SEND_PAYLOAD + ret + SEND_ZEROS, GFP_KERNEL);
+		if (!datagram->image)
+			ret = -ENOMEM;
+	}
+	if (ret >= 0)
+		ret = copy_vector(datagram, &from);
+	ret = send_copied(context, send, datagram, ret);
+	if (datagram->image != small)
+		kfree(datagram->image);
+	kfree(iov);
 	return ret;
 }
 
-long exa_send(struct exa_context *context, const struct exasock_send *send)
+/* With room for what most datagrams are on the stack, which is not zeroed for each */
+static noinline long send_on(const struct exa_context *context, const struct exasock_send *send,
+			     struct sock *sk)
+{
+	u8 small[SEND_PAYLOAD + SEND_SMALL + SEND_ZEROS] __aligned(8) __uninitialized;
+	struct exa_datagram datagram = { .sk = sk, .image = small };
+	long copied;
+
+	if (!(send->flags & EXASOCK_SEND_BUFFER) || send->iovs > SEND_SMALL)
+		return send_vector(context, send, &datagram);
+	copied = copy_buffer(&datagram, u64_to_user_ptr(send->iov), send->iovs);
+	return send_copied(context, send, &datagram, copied);
+}
+
+#define SEND_FLAGS	(EXASOCK_SEND_PKTINFO | EXASOCK_SEND_CONNECTED | EXASOCK_SEND_BUFFER)
+
+long exa_send(const struct exa_context *context, const struct exasock_send *send)
 {
 	struct socket *sock;
-	struct exa_sock *es;
 	long ret = -ESTALE;
-	int err;
+	struct fd file;
 
-	if (send->flags & ~(EXASOCK_SEND_PKTINFO | EXASOCK_SEND_CONNECTED) || send->reserved ||
-	    send->iovs > UIO_MAXIOV)
+	if (send->flags & ~SEND_FLAGS || send->reserved ||
+	    (!(send->flags & EXASOCK_SEND_BUFFER) && send->iovs > UIO_MAXIOV))
 		return -EINVAL;
-	es = exa_sock_get(context, send->handle);
-	if (!es)
-		return -ESTALE;
 	/* the descriptor holds the socket, the socket its namespace, while we are at it */
-	sock = sockfd_lookup(send->fd, &err);
-	if (sock) {
-		if (READ_ONCE(es->sk) == sock->sk)
-			ret = send_on(es, sock->sk, send);
-		sockfd_put(sock);
-	}
-	exa_sock_put(es);
+	file = fdget(send->fd);
+	if (!fd_file(file))
+		return -ESTALE;
+	sock = sock_from_file(fd_file(file));
+	if (sock && sock->sk)
+		ret = send_on(context, send, sock->sk);
+	fdput(file);
 	return ret;
 }

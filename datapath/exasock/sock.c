@@ -12,6 +12,7 @@
 #include <linux/hashtable.h>
 #include <linux/module.h>
 #include <linux/net.h>
+#include <linux/percpu.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <net/inet_sock.h>
@@ -383,6 +384,7 @@ void exa_flush_all(void)
 static void stat_fill(struct exa_sock *es, struct exasock_stat *stat)
 {
 	const struct exasock_ring *ring = es->ring;
+	unsigned int cpu;
 
 	memset(stat, 0, sizeof(*stat));
 	stat->netns = ring->netns;
@@ -400,8 +402,12 @@ static void stat_fill(struct exa_sock *es, struct exasock_stat *stat)
 	spin_unlock_bh(&es->lock);
 	stat->rx_held = READ_ONCE(ring->rx_held);
 	stat->rx_taken = READ_ONCE(ring->rx_taken);
-	stat->tx_fast = READ_ONCE(ring->tx_fast);
-	stat->tx_fast_bytes = READ_ONCE(ring->tx_fast_bytes);
+	for_each_possible_cpu(cpu) {
+		const struct exa_sent *sent = per_cpu_ptr(es->sent, cpu);
+
+		stat->tx_fast += READ_ONCE(sent->datagrams);
+		stat->tx_fast_bytes += READ_ONCE(sent->bytes);
+	}
 	memcpy(stat->rx_kernel, ring->rx_kernel, sizeof(stat->rx_kernel));
 	memcpy(stat->tx_kernel, ring->tx_kernel, sizeof(stat->tx_kernel));
 	stat->tx_kernel[EXASOCK_R_SKIPPED] = READ_ONCE(es->control->tx_skipped);

@@ -256,7 +256,7 @@ static bool received(struct exa_stream *es, const struct exa_iface *iface,
 /* Whose it is, with a reference (rule N3) */
 static struct sock *lookup(const struct exa_iface *iface, const struct exa_packet *packet)
 {
-	const struct net *net = iface->ns->net;
+	struct net *net = iface->ns->net;	/* not const: 6.1 wants it so */
 
 #ifdef EXASOCK_HAVE_LOOKUP_HASHINFO
 	return __inet_lookup_established(net, net->ipv4.tcp_death_row.hashinfo, packet->saddr,

@@ -19,7 +19,7 @@
 u32 exa_stream_path(struct exa_stream *es, struct sock *sk, struct exa_dst **dst)
 {
 	const struct inet_sock *inet = inet_sk(sk);
-	struct exa_dst key = {
+	struct exa_dst_key key = {
 		.daddr = inet->inet_daddr,
 		.saddr = inet->inet_saddr,
 		.dport = inet->inet_dport,
@@ -78,8 +78,8 @@ static struct tcphdr *make_tcp(struct exa_stream *es, const struct exa_dst *dst,
 	__be32 *option = (__be32 *)(tcp + 1);
 
 	memset(tcp, 0, sizeof(*tcp));
-	tcp->source = dst->sport;
-	tcp->dest = dst->dport;
+	tcp->source = dst->key.sport;
+	tcp->dest = dst->key.dport;
 	tcp->seq = htonl(seq);
 	tcp->ack_seq = htonl(es->rcv_nxt);
 	tcp->doff = header / 4;
@@ -91,7 +91,7 @@ static struct tcphdr *make_tcp(struct exa_stream *es, const struct exa_dst *dst,
 		option[1] = htonl(now_stamp(es));
 		option[2] = htonl(es->ts_recent);
 	}
-	tcp->check = csum_tcpudp_magic(dst->source, dst->daddr, header + length, IPPROTO_TCP,
+	tcp->check = csum_tcpudp_magic(dst->source, dst->key.daddr, header + length, IPPROTO_TCP,
 				       csum_partial(tcp, header, sum));
 	return tcp;
 }
@@ -108,12 +108,12 @@ static u8 *make_lower(struct sock *sk, const struct exa_dst *dst, struct tcphdr 
 	memset(ip, 0, sizeof(*ip));
 	ip->version = 4;
 	ip->ihl = sizeof(*ip) / 4;
-	ip->tos = dst->tos;
+	ip->tos = dst->key.tos;
 	ip->tot_len = htons(sizeof(*ip) + tcp->doff * 4 + length);
 	ip->ttl = ttl < 0 ? ip4_dst_hoplimit(&dst->rt->dst) : ttl;
 	ip->protocol = IPPROTO_TCP;
 	ip->saddr = dst->source;
-	ip->daddr = dst->daddr;
+	ip->daddr = dst->key.daddr;
 	if (ip_dont_fragment(sk, &dst->rt->dst))
 		ip->frag_off = htons(IP_DF);
 	ip->id = htons(atomic_inc_return(&inet_sk(sk)->inet_id));

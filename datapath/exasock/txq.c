@@ -126,6 +126,23 @@ static bool txq_room(const struct exa_txq *q, u32 space)
 	       q->used + gap + space <= q->buf->size;
 }
 
+/* In order, for the memory is write combining; by fours, for most of it is the loop otherwise */
+static void copy_to_card(void __iomem *mem, const u8 *image, u32 bytes)
+{
+	u32 words = DIV_ROUND_UP(bytes, 8);
+	const u64 *from = (const u64 *)image;
+	u64 __iomem *to = mem;
+
+	for (; words >= 4; words -= 4, to += 4, from += 4) {
+		__raw_writeq(from[0], &to[0]);
+		__raw_writeq(from[1], &to[1]);
+		__raw_writeq(from[2], &to[2]);
+		__raw_writeq(from[3], &to[3]);
+	}
+	while (words--)
+		__raw_writeq(*from++, to++);
+}
+
 /* The chunk in @image: @bytes with its header, which is filled in here */
 static enum exasock_reason txq_put(struct exa_txq *q, u8 *image, u32 bytes)
 {
@@ -153,7 +170,7 @@ static enum exasock_reason txq_put(struct exa_txq *q, u8 *image, u32 bytes)
 			     (u64)EXANIC_TX_TYPE_RAW << 48);
 	memcpy(image, &header, sizeof(header));
 	memset(image + EXANIC_TX_CHUNK_HEADER, 0, EXANIC_TX_CHUNK_PADDING);
-	__iowrite64_copy(q->buf->mem + at, image, DIV_ROUND_UP(bytes, 8));
+	copy_to_card(q->buf->mem + at, image, bytes);
 	if (exanic_txbuf_send(q->buf, at))
 		return EXASOCK_R_DEVICE;
 

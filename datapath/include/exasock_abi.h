@@ -48,7 +48,7 @@
 #include <stddef.h>
 #endif
 
-#define EXASOCK_ABI_VERSION	2
+#define EXASOCK_ABI_VERSION	3
 #define EXASOCK_DEVICE		"/dev/exasock"
 
 /* Geometry; the kernel says how many slots there are */
@@ -136,7 +136,6 @@ enum exasock_reason {
  * @native: grows with each event of the native socket (data, error, shutdown)
  * @rx_held: datagrams written to slots
  * @rx_taken: of these, given to the stack by the kernel
- * @tx_fast: datagrams sent past the stack; @tx_fast_bytes: their payload
  * @rx_kernel: datagrams passed to the stack, by reason
  * @tx_kernel: refused to be sent past the stack, by reason
  */
@@ -153,8 +152,7 @@ struct exasock_ring {
 	__u8 pad2[60];
 	__u64 rx_held;
 	__u64 rx_taken;
-	__u64 tx_fast;
-	__u64 tx_fast_bytes;
+	__u8 pad3[16];
 	__u64 rx_kernel[32];
 	__u64 tx_kernel[32];
 };
@@ -233,12 +231,13 @@ struct exasock_attach {
 /* @flags of exasock_send */
 #define EXASOCK_SEND_PKTINFO	0x1	/* @saddr and @ifindex are those of an IP_PKTINFO */
 #define EXASOCK_SEND_CONNECTED	0x2	/* to the socket's peer; @daddr and @dport unused */
+#define EXASOCK_SEND_BUFFER	0x4	/* @iov is the payload itself, @iovs its length */
 
 /**
  * struct exasock_send - SEND: one datagram past the stack
  * @handle: attachment
  * @fd: the descriptor the caller used: must still be that socket
- * @iov: struct iovec[], @iovs of them, at most 1024
+ * @iov: struct iovec[], @iovs of them, at most 1024; or the payload, @iovs bytes
  *
  * Returns the payload's length. EOPNOTSUPP: nothing was sent, send it through
  * the kernel (@reason is not written back: it is counted in the ring). ESTALE:
@@ -273,6 +272,8 @@ struct exasock_setting {
  * @lport: local port, @rport: peer's; network order
  * @pid: of the attaching process, in the caller's pid namespace; 0: not visible
  * @comm: its name
+ * @tx_fast: datagrams sent past the stack; @tx_fast_bytes: their payload
+ * The rest as in struct exasock_ring.
  */
 struct exasock_stat {
 	__u64 netns;

@@ -105,8 +105,3 @@ void exa_context_forget(void)
 	if (fd >= 0)
 		real(close)(fd);
 }
-
-int exa_context_ioctl(unsigned long request, void *argument)
-{
-	return exa_device_ioctl(load(&exa_context.fd), request, argument);
-}

@@ -94,7 +94,11 @@ int exa_context_open(void);
 void exa_context_move(void);
 bool exa_context_lost(void);
 void exa_context_forget(void);
-int exa_context_ioctl(unsigned long request, void *argument);
+
+static inline int exa_context_ioctl(unsigned long request, void *argument)
+{
+	return exa_device_ioctl(load(&exa_context.fd), request, argument);
+}
 
 /* process.c: which process the shared state is about */
 struct exa_life {

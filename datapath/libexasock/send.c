@@ -27,7 +27,9 @@ static struct exa_refusal *refusal_of(struct exa_entry *entry, const struct exas
 
 static u64 destination_of(const struct exasock_send *send)
 {
-	return (u64)send->daddr << 32 | (u32)send->dport << 16 | send->flags | 0x8000;
+	u32 flags = send->flags & ~EXASOCK_SEND_BUFFER;
+
+	return (u64)send->daddr << 32 | (u32)send->dport << 16 | flags | 0x8000;
 }
 
 /* Threads that race here ask once too often or too rarely, no more */
@@ -130,17 +132,29 @@ static bool overtake(struct exa_entry *entry, struct exasock_send *send, ssize_t
 	return false;
 }
 
+static bool stream_buffer(struct exa_entry *entry, int fd, const void *buffer, size_t length,
+			  ssize_t *sent)
+{
+	struct iovec iov = { (void *)buffer, length };
+
+	return exa_stream_send(entry, fd, &iov, 1, sent);
+}
+
 static bool overtake_buffer(int fd, const void *buffer, size_t length, int flags,
 			    const struct sockaddr *name, socklen_t namelen, ssize_t *sent)
 {
 	struct exa_entry *entry = exa_find(fd);
-	struct iovec iov = { (void *)buffer, length };
-	struct exasock_send send = { .fd = fd, .iov = (uintptr_t)&iov, .iovs = 1 };
+	struct exasock_send send = {
+		.fd = fd, .flags = EXASOCK_SEND_BUFFER, .iov = (uintptr_t)buffer,
+		.iovs = (u32)length,
+	};
 
-	if (entry && entry->stream)
-		return !(flags & ~SEND_FLAGS) && exa_stream_send(entry, fd, &iov, 1, sent);
-	return entry && !(flags & ~SEND_FLAGS) && length <= LENGTH_MOST &&
-	       address(&send, name, namelen) && overtake(entry, &send, sent);
+	if (!entry || flags & ~SEND_FLAGS)
+		return false;
+	if (entry->stream)
+		return stream_buffer(entry, fd, buffer, length, sent);
+	return length <= LENGTH_MOST && address(&send, name, namelen) &&
+	       overtake(entry, &send, sent);
 }
 
 static bool overtake_msg(struct exa_entry *entry, int fd, const struct msghdr *msg, int flags,

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import errno
 import itertools
+import mmap
 import os
 import select
 import socket
@@ -29,6 +30,8 @@ from suites.guest.messages import Iovec, Mmsghdr
 
 Json = dict[str, Any]
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 
 LEVELS = {"socket": socket.SOL_SOCKET, "ip": socket.IPPROTO_IP, "udp": socket.IPPROTO_UDP}
 OPTIONS = {
@@ -294,6 +297,19 @@ class Program:
         self.sockets[step["s"]].setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, address)
 
     # sending
+
+    def do_send_wild(self, step: Json) -> int:
+        """From memory that is not there: at "address", or "short" bytes before the end of what is."""
+        address = step.get("address")
+        if address is None:
+            page = _libc.mmap(None, 2 * mmap.PAGESIZE, 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+            _libc.munmap(ctypes.c_void_p(page + mmap.PAGESIZE), mmap.PAGESIZE)
+            address = page + mmap.PAGESIZE - step["short"]
+        fd, length = self.sockets[step["s"]].fileno(), ctypes.c_size_t(step["length"])
+        if (sent := _libc.send(fd, ctypes.c_void_p(address), length, 0)) < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        return int(sent)
 
     def do_send(self, step: Json) -> int:
         return self.sockets[step["s"]].send(payload(step["data"]), _flags(step.get("flags", [])))

@@ -140,6 +140,9 @@ class Fuzzer:
             vectors[2 * at], vectors[2 * at + 1] = base & (2**64 - 1), length
         iov = self.draw.choice([ctypes.addressof(vectors)] * 6 + [0, 8, 1 << 63])
         told = self.draw.choice([count] * 6 + [1025, 0xFFFFFFFF])
+        buffer = self.draw.choice([0, exasock.SEND_BUFFER])
+        if buffer:
+            iov, told = base & (2**64 - 1), length & 0xFFFFFFFF
         request = struct.pack(
             exasock.SEND_FORMAT,
             self.handle(),
@@ -148,7 +151,7 @@ class Fuzzer:
                 self.draw.choice(["10.1.0.1", "10.1.0.2", "239.1.1.1", "10.1.0.255", "0.0.0.0"])
             ),
             struct.pack("!H", self.draw.choice([0, self.port()])),
-            self.draw.choice([0, 0, 1, 2, 3, 0xFFFF]),
+            self.draw.choice([0, 0, 1, 2, 3, 0xFFFF]) | buffer,
             socket.inet_aton(self.draw.choice(["0.0.0.0", "10.1.0.1", "10.9.9.9"])),
             self.draw.choice([0, 1, 2, 3, -1, 0x7FFFFFFF]),
             iov,
@@ -167,9 +170,13 @@ class Fuzzer:
             content = ctypes.create_string_buffer(b"honest", 64)
             vector = (ctypes.c_uint64 * 2)(ctypes.addressof(content), 64)
             to = (socket.inet_aton("10.1.0.2"), struct.pack("!H", self.port()))
-            rest = (0, bytes(4), 0, ctypes.addressof(vector), 1, 0)
-            request = struct.pack(exasock.SEND_FORMAT, handle, sock.fileno(), *to, *rest)
-            fcntl.ioctl(self.own, exasock.SEND, bytearray(request), True)
+            for flags, where, count in (
+                (0, ctypes.addressof(vector), 1),
+                (exasock.SEND_BUFFER, ctypes.addressof(content), 64),
+            ):
+                rest = (flags, bytes(4), 0, where, count, 0)
+                request = struct.pack(exasock.SEND_FORMAT, handle, sock.fileno(), *to, *rest)
+                fcntl.ioctl(self.own, exasock.SEND, bytearray(request), True)
 
     def listing(self) -> None:
         room = self.draw.choice([0, 1, 16, 0xFFFFFFFF])

@@ -71,7 +71,7 @@ def test_sizes(pair: Pair, compared: Compared) -> None:
     that reason, and keeps its place in the order."""
     _standing, one, other = pair
     steps = both_open(one, other)
-    sizes = [0, 1, 17, 18, 19, 45, 46, 47, 100, 500, 1400, 1471, 1472]
+    sizes = [*range(20), *range(45, 48), 100, 500, 1400, *range(1464, 1473)]
     for number, size in enumerate(sizes):
         steps += [do("sendto", "a", data=data(number, size), to=[other.ip, OTHER]), do("recvfrom", "b")]
     run = compared.both(steps)
@@ -387,6 +387,25 @@ def test_errors_come_when_the_kernel_tells_them(two: Pair, compared: Compared) -
     steps += [do("connect", "a", to=[other.ip, OTHER]), do("send", "a", data=data(5)), do("recvfrom", "b")]
     steps += [do("shutdown", "a", how=1), do("send", "a", data=data(6))]
     steps += [do("shutdown", "a", how=0), do("recv", "a")]
+    compared.both(steps)
+
+
+def test_memory_that_is_not_there(two: Pair, compared: Compared) -> None:
+    """N10, N6: a send from a wrong address, or from memory that ends in the middle, fails as the kernel's
+    does: after an error that waits, before what the card would get, and with nothing sent."""
+    _standing, one, other = two
+    steps = [*both_open(one, other), do("connect", "a", to=[other.ip, OTHER]), *ready("a")]
+    for address in (0, 8, 0xFFFF800000000000, 0xFFFFFFFFFFFFFFF0, 1 << 63):
+        steps += [do("send_wild", "a", address=address, length=length) for length in (0, 1, 64, 1472, 5000)]
+        steps += [do("send", "a", data=data(1)), do("recvfrom", "b")]
+    # a datagram of nothing may come from anywhere that a process may have
+    steps += [do("recvfrom", "b"), do("recvfrom", "b")]
+    for short, length in ((0, 1), (1, 2), (7, 8), (8, 9), (64, 64), (64, 65), (1471, 1472), (1472, 1472)):
+        steps.append(do("send_wild", "a", short=short, length=length))
+    steps += [do("recvfrom", "b"), do("recvfrom", "b"), do("send", "a", data=data(2)), do("recvfrom", "b")]
+    steps += [do("connect", "a", to=[other.ip, 7009])]
+    steps += [do("send", "a", data=data(3)), do("poll", "a", seconds=LONG)]
+    steps += [do("send_wild", "a", address=8, length=64), do("send_wild", "a", address=8, length=64)]
     compared.both(steps)
 
 

@@ -19,7 +19,7 @@ from lab.guest.agent import in_netns
 
 DEVICE = Path("/dev/exasock")
 PARAMETERS = Path("/sys/module/exasock/parameters")
-ABI = 2
+ABI = 3
 #: enum exasock_reason, in order.
 REASONS = (
     "none", "device", "filter", "tap", "stacked", "option", "size", "memory",
@@ -32,6 +32,7 @@ COUNTERS = struct.Struct("=32Q")
 STAT_SIZE = STAT.size + 2 * COUNTERS.size
 INFO_FORMAT, ATTACH_FORMAT, SETTING_FORMAT, LIST_FORMAT = "=IIQ", "=iIQ", "=IIQ", "=QIIII8Q"
 SEND_FORMAT = "=Ii4s2sH4siQII"
+SEND_BUFFER = 4
 #: What LIST writes: count, reserved, refusals.
 NOTHING = (0,) * 10
 LIST_ALL = 1

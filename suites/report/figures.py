@@ -33,6 +33,8 @@ UNITS = {
     "fps": "frames/s",
 }
 MEMORY = ("bytes", "KiB", "MiB", "GiB", "KiB each")
+#: Units of what is done for each packet: times too short for anything else, and their ratios.
+PACKETS = ("µs", "ns", "")
 RATES = ("frames/s", "Mbit/s", "Gbit/s")
 #: Parts of a distribution, in order.
 STATS = ("min", "p1", "p5", "p10", "p25", "median", "p50", "p75", "p90", "p95", "p99", "p99_9", "p999", "max")
@@ -93,6 +95,11 @@ class Chart:
     title: str
     unit: str
     lines: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+    @property
+    def of_packets(self) -> bool:
+        """What a packet costs (rule N11), not how long it takes to make or end namespaces."""
+        return self.unit in PACKETS
 
 
 @dataclass

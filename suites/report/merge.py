@@ -97,7 +97,13 @@ class Part:
 
     @property
     def label(self) -> str:
-        return f"{self.name}, {self.card} card" if self.card else self.name
+        label = f"{self.name}, {self.card} card" if self.card else self.name
+        return f"some of {label}" if self.selection else label
+
+    @property
+    def selection(self) -> str:
+        """What was asked for, where that is less than the part; empty: all of it was."""
+        return self.first.selection
 
     @property
     def counts(self) -> Counter[Status]:
@@ -164,8 +170,9 @@ def of_one_state(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
 
 
 def _newest(runs: list[Record]) -> list[Record]:
-    """The last run, and what was run again after it of the same sources. Only repetitions: the last."""
-    whole = [number for number, one in enumerate(runs) if not one.again]
+    """The last run of all of the part, and what was run again after it of the same sources, be it repetitions
+    or a selection. Only such runs: the last."""
+    whole = [number for number, one in enumerate(runs) if not one.again and not one.selection]
     if not whole:
         return runs[-1:]
     first = runs[whole[-1]]
@@ -174,9 +181,15 @@ def _newest(runs: list[Record]) -> list[Record]:
 
 
 def _earlier(newest: list[Record], before: Iterable[Record]) -> Record | None:
-    """The run before, of those that came to their end when there is one."""
+    """The run before, of those that came to their end when there is one. A selection is beside none."""
+    if newest[0].selection:
+        return None
     ids, began = {one.id for one in newest}, when(newest[0].started)
-    older = [one for one in before if one.id not in ids and not one.again and when(one.started) < began]
+    older = [
+        one
+        for one in before
+        if one.id not in ids and not one.again and not one.selection and when(one.started) < began
+    ]
     older.sort(key=lambda one: when(one.started))
     whole = [one for one in older if one.end == "complete"]
     return (whole or older)[-1] if older else None
@@ -204,6 +217,8 @@ def verdict(parts: Sequence[Part], expected: Sequence[str] = PARTS) -> Verdict:
             )
         elif part.status == "error" and not any(told.last.bad for told in part.tests.values()):
             doubts.append(f"{part.label}: pytest ended with status {part.first.exit_status}")
+        if part.selection:
+            doubts.append(f"{part.label}: only what was asked for was run: {part.selection}")
     there = {part.name for part in parts}
     doubts += [f"no run of {name} is recorded" for name in expected if name not in there]
     newest = max(parts, key=lambda part: when(part.first.started)) if parts else None

@@ -140,6 +140,13 @@ class Report:
         records = [record for part in self.parts for record in part.records]
         return max(records, key=lambda one: when(one.started), default=None)
 
+    @cached_property
+    def lab(self) -> Origin | None:
+        """Of the newest run that had a lab: what its guest ran on."""
+        records = [record for part in self.parts for record in part.records if record.origin.accelerator]
+        newest = max(records, key=lambda one: when(one.started), default=None)
+        return newest.origin if newest else None
+
     @property
     def began(self) -> str:
         return min((part.first.started for part in self.parts), key=when, default=self.made)
@@ -319,11 +326,11 @@ def plots(report: Report) -> list[tuple[str, str, list[Markup]]]:
     bench = report.bench or figures.Figures([])
     missing = report.bench_told
     of_tests = report.from_tests
-    over = [
-        plot.lines(chart.title, "namespaces", chart.unit, chart.lines)
-        for source in (bench, of_tests)
-        for chart in source.over_namespaces()
-    ]
+    over: list[str] = []
+    life: list[str] = []
+    for chart in [chart for source in (bench, of_tests) for chart in source.over_namespaces()]:
+        drawn = plot.lines(chart.title, "namespaces", chart.unit, chart.lines)
+        (over if chart.of_packets else life).append(drawn)
     spread = [plot.spreads(one.title, one.unit, one.rows) for one in bench.distributions()]
     rates: list[str] = []
     memory: list[str] = []
@@ -336,7 +343,8 @@ def plots(report: Report) -> list[tuple[str, str, list[Markup]]]:
         for chart in source.memory_over_namespaces()
     ]
     told = [
-        ("Cost against the number of namespaces", "A line that does not rise is rule N11.", over),
+        ("Cost of a packet among so many namespaces", "A line that does not rise is rule N11.", over),
+        ("Life of so many namespaces", "", life),
         ("Latency distributions", "", spread),
         ("Rates", "A line across a bar is its goal.", rates),
         ("Memory", "", memory),

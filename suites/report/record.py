@@ -167,6 +167,7 @@ class Record:
     """One run. ``card``: the kind of its lab's cards, empty for a part that needs none.
 
     ``again``: it repeats tests of an earlier run of this part, so its outcomes are second attempts.
+    ``selection``: what was asked for where that is less than the part; empty: all of it.
     ``night``: the date a nightly run belongs to; else that of its start (UTC).
     """
 
@@ -178,6 +179,7 @@ class Record:
     exit_status: int = 0
     night: str = ""
     again: bool = False
+    selection: str = ""
     arguments: tuple[str, ...] = ()
     collected: int = 0
     deselected: int = 0

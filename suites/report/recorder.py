@@ -31,6 +31,7 @@ from suites.report.record import (
     worst,
     write,
 )
+from suites.report.selection import selection
 
 #: Characters kept of a failure's text, and of each section (captured output), from its start and its end.
 FAILURE, SECTION = (20_000, 40_000), (1_000, 7_000)
@@ -207,6 +208,8 @@ class Recorder:
         self.record = Record(config.getoption("--record"), now())
         self.record.night = config.getoption("--night")
         self.record.again = config.getoption("--again")
+        if not self.record.again:
+            self.record.selection = selection(config, self.record.part)
         self.record.arguments = tuple(str(one) for one in config.invocation_params.args)
         self._tests: list[dict[str, Any]] = []
         self._lab_is_told = False
@@ -237,6 +240,16 @@ class Recorder:
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self.record.deselected += len(items)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """A repetition is of what failed. Where that is none of these tests, pytest would run them all."""
+        if not (self.record.again and config.getoption("lf", default=False)):
+            return
+        failed = config.cache.get("cache/lastfailed", {}) if config.cache is not None else {}
+        if not any(item.nodeid in failed for item in items):
+            config.hook.pytest_deselected(items=list(items))
+            items.clear()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:

@@ -56,7 +56,8 @@ int exa_device_ioctl(int fd, unsigned long request, void *argument)
 	switch (request) {
 	case EXASOCK_IOC_SEND:
 		plain_sends++;
-		return (int)((struct iovec *)(uintptr_t)send->iov)->iov_len;
+		return send->flags & EXASOCK_SEND_BUFFER ? (int)send->iovs :
+		       (int)((struct iovec *)(uintptr_t)send->iov)->iov_len;
 	case EXASOCK_IOC_INFO:
 		*(struct exasock_info *)argument = (struct exasock_info){
 			.abi = EXASOCK_ABI_VERSION, .slots = SLOTS, .netns = 1,

@@ -188,12 +188,17 @@ static int send_one(const struct exasock_send *send)
 	struct sockaddr_in to = {
 		.sin_family = AF_INET, .sin_port = send->dport, .sin_addr.s_addr = send->daddr,
 	};
+	struct iovec buffer = { (void *)(uintptr_t)send->iov, send->iovs };
 	struct msghdr msg = {
 		.msg_iov = (struct iovec *)(uintptr_t)send->iov, .msg_iovlen = send->iovs,
 	};
 	long sent;
 
 	fake_calls.send++;
+	if (send->flags & EXASOCK_SEND_BUFFER) {
+		msg.msg_iov = &buffer;
+		msg.msg_iovlen = 1;
+	}
 	if (fake_send_error)
 		return fail(fake_send_error);
 	if (fake_of(send->fd) != &fakes[send->handle])

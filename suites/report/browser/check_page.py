@@ -15,6 +15,7 @@ import pytest
 
 from lab import paths
 from suites.report import figures, page
+from suites.report.browser.__main__ import pictures
 from suites.report.browser.devtools import Browser, Scheme
 from suites.report.history import History
 from suites.report.merge import current
@@ -215,3 +216,9 @@ def test_what_is_seen_has_a_name(shown: Browser) -> None:
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
     assert shown.ask("document.documentElement.lang") == "en"
+
+
+def test_pictures_of_it(sample: Path, tmp_path: Path) -> None:
+    """Those of README: three, and none that a reader waits for."""
+    for path in pictures(sample, tmp_path):
+        assert path.read_bytes().startswith(b"\x89PNG") and 10_000 < path.stat().st_size < 300_000

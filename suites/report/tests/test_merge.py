@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from suites.report.history import OWN, History
@@ -40,6 +42,20 @@ def test_the_newest_run_counts_with_its_repetitions() -> None:
         "test_b": "passed",
     }
     assert part.status == "flaky" and part.tests[f"{samples.PLACE}::test_a"].shown.outcome == "failed"
+
+
+def test_a_selection_is_never_taken_for_the_part() -> None:
+    """Alone it is told as what it is; after a whole run of the same sources it is a second attempt."""
+    whole = record(sample("test_a", "failed"), sample("test_b"), night=0)
+    some = record(sample("test_a"), night=1, selection="suites/test_sample.py::test_a")
+    (part,) = current(History([whole, some]))
+    assert part.records == [whole, some] and part.counts == {"flaky": 1, "passed": 1}
+    (part,) = current(History([whole, replace(some, tests=list(some.tests)), record(night=2, tree="b" * 12)]))
+    assert part.earlier is whole
+    (alone,) = current(History([some]))
+    assert alone.label == "some of suites, emulated card" and alone.earlier is None
+    told = verdict([alone], ())
+    assert told.word == "incomplete" and "suites/test_sample.py::test_a" in told.doubts[0]
 
 
 def test_kinds_of_card_are_parts_of_their_own_and_own_runs_are_left_out() -> None:

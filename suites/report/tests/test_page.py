@@ -184,6 +184,22 @@ def test_figures_are_plotted(whole: tuple[str, Parsed]) -> None:
     assert "host cores 2" in parsed.text
 
 
+def test_only_what_packets_cost_is_rule_n11() -> None:
+    """How long it takes to make namespaces may rise with their number."""
+    names = {"udp_kernel_ns2_rtt_us": 7, "udp_kernel_ns258_rtt_us": 9, "ns2_create_s": 1, "ns512_create_s": 9}
+    bench = figures.Figures([figures.parse(name, value) for name, value in names.items()])
+    _text, parsed = rendered(record(sample("test_a")), bench=bench)
+    costs, _, life = parsed.text.partition("Life of so many namespaces")
+    assert costs.count("A line that does not rise is rule N11.") == 1 and "rule N11" not in life
+    assert "rtt, µs" in costs and "create, s" in life and "create, s" not in costs
+
+
+def test_the_accelerator_is_told_when_the_newest_part_has_no_lab() -> None:
+    native = record(sample("lab/tests/test_a.py::test_b", card=""), part="unit", card="", hour=1)
+    _text, parsed = rendered(record(sample("test_a")), native)
+    assert "tcg" in parsed.text.split("Parts\n")[0]
+
+
 def test_empty_states_are_said_plainly() -> None:
     """One kind of card, nothing earlier, no figures, no failure."""
     _text, parsed = rendered(record(sample("test_a")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from lab.paths import ROOT
 from suites.report import history
 from suites.report.record import Record, read
+from suites.report.selection import WHOLE
 
 CONFTEST = """
 import os
@@ -76,10 +78,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *options: str, stop: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *options: str, stop: str = "", of: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "suites.report.recorder", "-c", os.devnull]
     return subprocess.run(
-        [*argv, "--rootdir", str(folder), str(folder), *options],
+        [*argv, "--rootdir", str(folder), *(of or (str(folder),)), *options],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "RECORDS": str(folder / "history"), "STOP": stop},
         capture_output=True,
@@ -125,6 +129,63 @@ def test_a_whole_run(folder: Path) -> None:
     assert tests["test_skipped"].reason == "why not" and tests["test_known"].reason == "known"
     assert "at the end" in tests["test_torn"].failure
     assert not list((folder / "history").glob("*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), ""),
+        (("-k", "good"), "-k 'good'"),
+        (("-m", "slow"), "-m 'slow'"),
+        (("--ignore", "test_some.py"), "--ignore test_some.py"),
+        (("--deselect", "test_some.py::test_bad"), "--deselect test_some.py::test_bad"),
+        (("--last-failed",), "--last-failed"),
+    ],
+)
+def test_a_selection_is_told(folder: Path, options: tuple[str, ...], told: str) -> None:
+    """So that no report takes some tests of a part for all of it."""
+    run(folder, "--record", "suites", *options)
+    assert recorded(folder).selection == told
+
+
+def test_a_test_by_name_is_a_selection(folder: Path) -> None:
+    run(folder, "--record", "suites", of=("test_some.py::test_last",))
+    assert recorded(folder).selection == "test_some.py::test_last"
+    run(folder, "--record", "fuzz", of=("test_some.py::test_last",))
+    assert [read(one).selection for one in sorted((folder / "history").glob("*-fuzz-*"))] == [""]
+
+
+def test_parts_are_what_the_makefile_runs() -> None:
+    """No run of ``make`` is told to be a selection."""
+    lines = (ROOT / "Makefile").read_text().replace("\\\n", " ").splitlines()
+    for part, whole in WHOLE.items():
+        (line,) = [one for one in lines if f"--record {part} " in f"{one} " and "--again" not in one]
+        words = shlex.split(line.split(f"--record {part}")[1])
+        marker = words[words.index("-m") + 1] if "-m" in words else ""
+        ignored = tuple(words[at + 1] for at, word in enumerate(words) if word == "--ignore")
+        given = {"-m", marker, "--ignore", *ignored}
+        assert (whole.folders, whole.marker, whole.ignored) == (
+            tuple(one for one in words if one not in given),
+            marker,
+            ignored,
+        )
+
+
+def test_again_is_of_what_failed_and_of_nothing_else(folder: Path) -> None:
+    """With nothing failed but elsewhere, pytest by itself would run everything."""
+    again = ("--record", "suites", "--again", "--last-failed", "--last-failed-no-failures", "none")
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere/test_other.py").write_text("def test_other():\n    assert False\n")
+    cache = ("-o", f"cache_dir={folder}/cache", "-p", "cacheprovider")
+    run(folder, *cache, of=("elsewhere",))
+    done = run(folder, *again, *cache, of=("test_some.py",))
+    assert done.returncode == 5, done.stdout
+    (path,) = (folder / "history").glob("*-suites-*")
+    assert (read(path).tests, read(path).bad) == ([], False)
+    run(folder, *cache, of=("test_some.py",))
+    run(folder, *again, *cache, of=("test_some.py",))
+    newest = max((folder / "history").glob("*-suites-*"), key=lambda one: one.stat().st_mtime_ns)
+    assert [one.id.split("::")[1] for one in read(newest).tests] == ["test_bad", "test_torn"]
 
 
 def test_ctrl_c_leaves_a_record(folder: Path) -> None:
