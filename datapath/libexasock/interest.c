@@ -98,7 +98,7 @@ static bool about(const struct exa_interest *interest, uintptr_t is)
 	if (exa_cell_is_entry(is))
 		return interest->entry == entry && interest->generation == entry->generation;
 	return (is & EXA_CELL_TAG) == EXA_WAITED && !interest->entry &&
-	       interest->serial == is >> 3;
+	       interest->serial == is >> EXA_WAITED_SERIAL;
 }
 
 static void take_out(struct exa_set *set, int fd, uintptr_t is)
@@ -144,7 +144,7 @@ static void put_in(struct exa_set *set, int fd, uintptr_t is, const struct epoll
 		interest->entry = (struct exa_entry *)is;
 		interest->generation = interest->entry->generation;
 	} else {
-		interest->serial = is >> 3;
+		interest->serial = is >> EXA_WAITED_SERIAL;
 	}
 }
 
@@ -167,7 +167,7 @@ void exa_set_control(int epfd, int operation, int fd, const struct epoll_event *
 	exa_lock(&kept);
 	is = load(cell);
 	if (is == EXA_UNKNOWN || is == EXA_ENABLED) {
-		is = ++last_serial << 3 | EXA_WAITED;
+		is = exa_waited(fd, ++last_serial);
 		store_release(cell, is);
 	}
 	change(set);
