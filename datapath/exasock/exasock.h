@@ -4,8 +4,8 @@
  *
  * A context (an open /dev/exasock) has attachments, one for each accelerated
  * socket. An attachment belongs to its socket's namespace; a namespace has state
- * only while it has attachments, and a moment longer: its ExaNIC devices, the destinations its sockets
- * send to, the flows they receive. Ports are what those devices stand on.
+ * only while it has attachments, and a moment longer: its ExaNIC devices, the
+ * destinations its sockets send to, the flows they receive. Ports are what those devices stand on.
  *
  * Nothing here keeps a socket, a device or a namespace alive.
  *
@@ -267,7 +267,7 @@ enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_if
 enum exasock_reason exa_rx_sock_obstacle(struct sock *sk);
 enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface,
 				    struct sock *sk);
-bool exa_netfilter(const struct net *net);
+bool exa_tracked(const struct net *net);
 
 /* dst.c */
 struct exa_dst {

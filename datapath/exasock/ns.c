@@ -130,7 +130,7 @@ void exa_ns_put(struct exa_ns *ns)
 	schedule_delayed_work(&exa_ns_sweeping, IDLE);
 }
 
-/* Those without attachments end, of which nobody has been for @idle jiffies. True: some are left. */
+/* Those without an attachment for @idle jiffies end. True: some have been for less. */
 static bool exa_ns_leave_idle(unsigned long idle)
 {
 	struct exa_ns *ns, *next;

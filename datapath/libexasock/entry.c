@@ -20,8 +20,11 @@
 #define RETRY_FIRST	64UL
 #define RETRY_MOST	65536UL
 #define RETRY_LEFT_BITS	24
-/* And those of a TCP connection that may be a short one, or is not established yet */
-#define CONNECT_CALLS	6UL
+/*
+ * And those of a TCP connection that may be a short one, or is not established yet: what
+ * is saved in so many is about what attaching costs
+ */
+#define CONNECT_CALLS	16UL
 
 static struct exa_entry *entries;	/* all, only ever added to */
 static unsigned int used;

@@ -163,7 +163,7 @@ enum exa_cell {
 	EXA_DISABLED = 3,
 	EXA_ENABLED = 4,
 	EXA_SET = 5,		/* an epoll set; its address above the tag */
-	EXA_WAITED = 6,		/* ENABLED, and in a set; above the tag calls, and a serial number */
+	EXA_WAITED = 6,		/* ENABLED, and in a set; above the tag calls, a serial number */
 };
 
 /* In the word of one that is WAITED: calls until it is attached, and what wishes know it by */

@@ -35,7 +35,10 @@ static inline u64 now_ns(void)
 	return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
 }
 
-/* sockets.c: sockets of any namespace, UDP if nothing is said; "-" is the initial one. They exit when refused. */
+/*
+ * sockets.c: sockets of any namespace, UDP if nothing is said; "-" is the initial one. They
+ * exit when refused.
+ */
 void visit(const char *netns);
 struct sockaddr_in address_of(const char *address, const char *port);
 int socket_of(const char *netns, int type);
