@@ -455,7 +455,7 @@ GIVEN_UP = {
 @pytest.mark.parametrize("name", GIVEN_UP)
 def test_hooks_that_were_given_up(tcp: Tcp, defer: Defer, name: str) -> None:
     """N9: a namespace whose administrator gave up its hooks: connections are taken past its rules, but not
-    past a conntrack that would lose track of them; a liberal one finds nothing wrong with what it sees later."""
+    past a conntrack that would lose track of them; a liberal one finds nothing wrong with what comes."""
     rule, liberal, taken = GIVEN_UP[name]
     agent = tcp.session.agent
     for netns in ("a", "peer"):
