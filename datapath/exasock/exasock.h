@@ -4,8 +4,8 @@
  *
  * A context (an open /dev/exasock) has attachments, one for each accelerated
  * socket. An attachment belongs to its socket's namespace; a namespace has state
- * only while it has attachments: its ExaNIC devices, the destinations its sockets
- * send to, the flows they receive. Ports are what those devices stand on.
+ * only while it has attachments, and a moment longer: its ExaNIC devices, the
+ * destinations its sockets send to, the flows they receive. Ports are what those devices stand on.
  *
  * Nothing here keeps a socket, a device or a namespace alive.
  *
@@ -72,13 +72,14 @@ struct exa_iface {
 	struct rcu_head rcu;
 };
 
-/* State of a namespace while it has attachments */
+/* State of a namespace that has attachments, or had them a moment ago */
 struct exa_ns {
 	struct list_head list;		/* exa_namespaces, under exa_mutex */
 	struct net *net;		/* not referenced: who gets here by a socket has it */
 	u64 cookie;
 	refcount_t refs;		/* to this memory */
 	unsigned int users;		/* attachments, under exa_mutex */
+	unsigned long idle_since;	/* jiffies, when there are none; the same */
 	bool left;			/* no more devices, no more users */
 	unsigned int gen;		/* of its devices: grows when one comes or goes */
 	bool bypass;			/* EXASOCK_SET_BYPASS_FILTERS */
@@ -187,6 +188,7 @@ struct exa_pernet *exa_pernet(const struct net *net);
 struct exa_ns *exa_ns_get(struct net *net);
 void exa_ns_put(struct exa_ns *ns);
 void exa_ns_forget(struct exa_ns *ns);
+void exa_ns_stop(void);
 int exa_setting(struct exasock_setting *setting);
 void exa_refused(struct net *net, int err);
 
@@ -273,7 +275,7 @@ enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_if
 enum exasock_reason exa_rx_sock_obstacle(struct sock *sk);
 enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface,
 				    struct sock *sk);
-bool exa_netfilter(const struct net *net);
+bool exa_tracked(const struct net *net);
 
 /* dst.c */
 struct exa_dst_key {

@@ -97,10 +97,11 @@ err_socks:
 	return err;
 }
 
-/* No context is open any more, so there is no attachment and no namespace state */
+/* No context is open any more, so there is no attachment */
 static void __exit exa_exit(void)
 {
 	exa_chardev_unregister();
+	exa_ns_stop();
 	exa_iface_unregister();
 	exa_streams_teardown();
 	exa_pernet_unregister();

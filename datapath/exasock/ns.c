@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * State of network namespaces: made when the first socket of one is attached, gone
- * with the last (rules N5, N7, N12). It holds no reference to its namespace: its
- * attachments' sockets do.
+ * State of network namespaces: made when the first socket of one is attached, gone a
+ * moment after the last (rules N5, N7, N12), for a server whose connections come and go
+ * would pay for it with each. It holds no reference to its namespace: when that ends, the
+ * state does.
  */
 
 #include <linux/rtnetlink.h>
@@ -12,6 +13,11 @@
 
 #include "exasock.h"
 
+#define IDLE	(HZ / 4)	/* how long a namespace keeps its state without attachments */
+
+static void exa_ns_sweep(struct work_struct *work);
+
+static DECLARE_DELAYED_WORK(exa_ns_sweeping, exa_ns_sweep);
 static unsigned int exa_net_id;
 LIST_HEAD(exa_namespaces);	/* with state, under exa_mutex */
 
@@ -118,10 +124,42 @@ static void exa_ns_leave(struct exa_ns *ns)
 void exa_ns_put(struct exa_ns *ns)
 {
 	lockdep_assert_held(&exa_mutex);
-	if (--ns->users)
+	if (--ns->users || ns->left)
 		return;
-	if (!ns->left)
-		exa_ns_leave(ns);
+	ns->idle_since = jiffies;
+	schedule_delayed_work(&exa_ns_sweeping, IDLE);
+}
+
+/* Those without an attachment for @idle jiffies end. True: some have been for less. */
+static bool exa_ns_leave_idle(unsigned long idle)
+{
+	struct exa_ns *ns, *next;
+	bool some = false;
+
+	mutex_lock(&exa_mutex);
+	list_for_each_entry_safe(ns, next, &exa_namespaces, list) {
+		if (ns->users)
+			continue;
+		if (time_before(jiffies, ns->idle_since + idle))
+			some = true;
+		else
+			exa_ns_leave(ns);
+	}
+	mutex_unlock(&exa_mutex);
+	return some;
+}
+
+static void exa_ns_sweep(struct work_struct *work)
+{
+	if (exa_ns_leave_idle(IDLE))
+		schedule_delayed_work(&exa_ns_sweeping, IDLE);
+}
+
+/* No attachment can be made any more, and there is none */
+void exa_ns_stop(void)
+{
+	cancel_delayed_work_sync(&exa_ns_sweeping);
+	exa_ns_leave_idle(0);
 }
 
 /* The namespace ends: its sockets are gone, though their attachments may not know it yet */

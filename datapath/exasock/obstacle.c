@@ -13,6 +13,7 @@
 #include <linux/if_macvlan.h>
 #include <linux/kallsyms.h>
 #include <linux/netfilter.h>
+#include <linux/netfilter_ipv4.h>
 #include <net/net_namespace.h>
 #include <net/pkt_sched.h>
 #include <net/sch_generic.h>
@@ -105,11 +106,31 @@ static __always_inline bool netfilter(const struct net *net, unsigned int first,
 #endif
 }
 
-/* Whoever follows connections: TCP's are not taken past them, whatever the setting says */
-bool exa_netfilter(const struct net *net)
+/* By its place among the others; who chooses the same one counts as conntrack */
+static bool tracks(const struct net *net, unsigned int number)
 {
-	return netfilter(net, NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN) ||
-	       netfilter(net, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING);
+#ifdef CONFIG_NETFILTER
+	const struct nf_hook_entries *entries = rcu_dereference(net->nf.hooks_ipv4[number]);
+	unsigned int i;
+
+	for (i = 0; entries && i < entries->num_hook_entries; i++)
+		if (nf_hook_entries_get_hook_ops(entries)[i]->priority == NF_IP_PRI_CONNTRACK)
+			return true;
+#endif
+	return false;
+}
+
+/*
+ * Does conntrack follow connections here? It would lose track of one that is taken, and
+ * call the segments invalid that it sees later, unless its administrator made it liberal.
+ */
+bool exa_tracked(const struct net *net)
+{
+#if IS_ENABLED(CONFIG_NF_CONNTRACK)
+	if (READ_ONCE(net->ct.nf_ct_proto.tcp.tcp_be_liberal))
+		return false;
+#endif
+	return tracks(net, NF_INET_PRE_ROUTING) || tracks(net, NF_INET_LOCAL_OUT);
 }
 
 static bool ingress_hooks(const struct net_device *dev)

@@ -81,7 +81,8 @@ struct exa_stream {
 	u64 head;			/* offset in the ring of what comes next */
 	u64 consumed;			/* as last seen in the tail */
 	u32 rcv_nxt;
-	u32 rcv_acked;			/* rcv_nxt as last acknowledged */
+	u32 rcv_acked;			/* rcv_nxt as last acknowledged, */
+	u32 unacked;			/* and segments with data since */
 	u32 rcv_edge;			/* right edge of the window, as advertised */
 	u32 rcv_window;			/* how far it is from what has been consumed */
 	u32 rcv_mss;
@@ -97,12 +98,17 @@ struct exa_stream {
 	u32 snd_sml;			/* end of the last segment smaller than mss */
 	u32 max_window;
 	u32 mss;
-	u32 cwnd;
+	u32 cwnd;			/* congestion window, segments */
+	u32 cwnd_taken;			/* as it was when taken */
+	u32 ssthresh;
+	u32 grown;			/* acknowledged towards the next segment of cwnd */
+	bool limited;			/* something waits for the congestion window */
 	u32 room;			/* most that may be in @buffer */
 	u32 ends[EXA_FLIGHT];		/* of the segments that are unacknowledged */
 	u32 flight;			/* how many, and */
 	u32 first;			/* the oldest of them */
 	u32 wait_ns;			/* for an acknowledgment */
+	u64 rto_ns;			/* the kernel's, when it was taken */
 	bool nodelay;
 
 	/* both ways */
@@ -122,6 +128,7 @@ struct exa_stream {
 	u64 look_at;
 	u64 unused_at;
 	u64 last;			/* segment, either way */
+	u64 sent_at;			/* the last one with data */
 	u64 since;
 	u64 armed;			/* when the timer fires; 0: it does not */
 	u64 rest_ns;
@@ -187,6 +194,12 @@ u64 exa_stream_unread(struct exa_stream *es);
 
 /* tcp_packet.c */
 enum exa_parse exa_segment_parse(const struct exanic_rx_frame *frame, struct exa_segment *segment);
+
+/* tcp_congestion.c */
+void exa_congestion_take(struct exa_stream *es, const struct sock *sk);
+void exa_congestion_idle(struct exa_stream *es);
+void exa_congestion_acked(struct exa_stream *es, u32 segments);
+void exa_congestion_give(const struct exa_stream *es, struct sock *sk);
 
 /* tcp_send.c */
 long exa_stream_send(struct exa_context *context, const struct exasock_stream_send *send);

@@ -137,6 +137,7 @@ static void write_sent(const struct exa_stream *es, struct sock *sk)
 	icsk->icsk_retransmits = 0;
 	WRITE_ONCE(sk->sk_err_soft, 0);
 	tp->lsndtime = tcp_jiffies32;
+	exa_congestion_give(es, sk);
 }
 
 static void write_received(const struct exa_stream *es, struct sock *sk, u32 unread)

@@ -12,6 +12,8 @@
 #include "tcp.h"
 
 #define DELAYED_ACK_NS	(20ULL * NSEC_PER_MSEC)
+/* However small: a sender counts segments, and may have room for few (RFC 5681, 4.2) */
+#define UNACKED_MOST	4
 
 /* How much lies in the ring. The process says, and may say anything. Locked. */
 u64 exa_stream_unread(struct exa_stream *es)
@@ -42,7 +44,7 @@ static u32 lower_obstacle(struct exa_stream *es, const struct exa_iface *iface,
 	reason = exa_rx_obstacle(es->ns, iface);
 	if (!reason)
 		reason = exa_rx_sock_obstacle(es->sk);
-	if (!reason && READ_ONCE(es->ns->bypass) && exa_netfilter(es->ns->net))
+	if (!reason && READ_ONCE(es->ns->bypass) && exa_tracked(es->ns->net))
 		reason = EXASOCK_R_FILTER;
 	if (!reason && !exa_flow_local(es->ns, iface, packet, &spec_dst))
 		reason = EXASOCK_R_ROUTE;
@@ -121,7 +123,7 @@ static bool is_intact(struct exa_stream *es, const struct exa_segment *segment)
 
 static void acknowledged(struct exa_stream *es, const struct exa_segment *segment)
 {
-	u32 window = (u32)segment->window << es->snd_wscale;
+	u32 window = (u32)segment->window << es->snd_wscale, flight = es->flight;
 
 	es->snd_wnd = window;
 	es->snd_wl1 = segment->seq;
@@ -133,6 +135,7 @@ static void acknowledged(struct exa_stream *es, const struct exa_segment *segmen
 		es->first++;
 		es->flight--;
 	}
+	exa_congestion_acked(es, flight - es->flight);
 	if (es->flight)
 		exa_stream_timer(es, &es->loss_at, es->wait_ns);
 	else
@@ -164,7 +167,7 @@ static void owe_acknowledgment(struct exa_stream *es)
 {
 	if (es->place != EXA_TAKEN || es->rcv_acked == es->rcv_nxt)
 		return;		/* it went along with data */
-	if (es->rcv_nxt - es->rcv_acked >= 2 * es->rcv_mss)
+	if (++es->unacked >= UNACKED_MOST || es->rcv_nxt - es->rcv_acked >= 2 * es->rcv_mss)
 		exa_stream_acknowledge(es);
 	else if (!es->ack_at)
 		exa_stream_timer(es, &es->ack_at, DELAYED_ACK_NS);

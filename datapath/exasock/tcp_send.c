@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Sending on a taken connection: bytes go into the send buffer, and from there in
- * segments as far as the peer's window, the congestion window as the kernel left it, and
+ * segments as far as the peer's window, the congestion window (tcp_congestion.c) and
  * Nagle's rule allow; acknowledgments make room for more. Where the buffer's room ends,
  * the connection goes home, and waiting is the kernel's.
  */
@@ -14,12 +14,13 @@
 #include "tcp.h"
 
 /* How much of what waits may be sent now; 0: it waits for an acknowledgment */
-static u32 sendable(const struct exa_stream *es)
+static u32 sendable(struct exa_stream *es)
 {
 	u32 length = min(es->write_seq - es->snd_nxt, es->mss);
 	u32 window = es->snd_una + es->snd_wnd - es->snd_nxt;
 
-	if (es->flight >= es->cwnd || (s32)window < (s32)length)
+	es->limited = es->flight >= es->cwnd;
+	if (es->limited || (s32)window < (s32)length)
 		return 0;
 	if (length < es->mss && !es->nodelay && es->flight && after(es->snd_sml, es->snd_una))
 		return 0;
@@ -29,6 +30,8 @@ static u32 sendable(const struct exa_stream *es)
 /* Send what may be sent. Locked, bottom halves off; the connection may leave by it. */
 void exa_stream_push(struct exa_stream *es)
 {
+	if (!es->flight && es->snd_nxt != es->write_seq)
+		exa_congestion_idle(es);
 	while (es->place == EXA_TAKEN && es->snd_nxt != es->write_seq) {
 		u32 length = sendable(es), reason;
 		u8 flags = TCPHDR_ACK;

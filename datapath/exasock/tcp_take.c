@@ -120,6 +120,7 @@ static void snapshot(struct exa_stream *es, struct sock *sk)
 
 	es->rcv_nxt = tp->rcv_nxt;
 	es->rcv_acked = tp->rcv_wup;
+	es->unacked = 0;
 	es->rcv_edge = tp->rcv_wup + tp->rcv_wnd;
 	es->rcv_window = tp->rcv_wnd;
 	es->rcv_mss = max_t(u32, icsk->icsk_ack.rcv_mss, 536);
@@ -133,7 +134,7 @@ static void snapshot(struct exa_stream *es, struct sock *sk)
 	es->snd_wl1 = tp->snd_wl1;
 	es->max_window = tp->max_window;
 	es->mss = min_t(u32, tp->mss_cache, es->image_room);
-	es->cwnd = min_t(u32, tcp_snd_cwnd(tp), EXA_FLIGHT);
+	exa_congestion_take(es, sk);
 	es->room = clamp_t(u32, READ_ONCE(sk->sk_sndbuf) / 2, es->mss, exa_stream_room);
 	es->flight = 0;
 	es->first = 0;

@@ -41,8 +41,8 @@ u32 exa_stream_path(struct exa_stream *es, struct sock *sk, struct exa_dst **dst
 	if ((*dst)->rt->rt_type != RTN_UNICAST || (*dst)->rt->dst.xfrm)
 		return EXASOCK_R_ROUTE;
 	reason = exa_tx_obstacle(es->ns, (*dst)->iface, sk);
-	if (!reason && READ_ONCE(es->ns->bypass) && exa_netfilter(es->ns->net))
-		reason = EXASOCK_R_FILTER;	/* conntrack would lose track of it */
+	if (!reason && READ_ONCE(es->ns->bypass) && exa_tracked(es->ns->net))
+		reason = EXASOCK_R_FILTER;
 	return reason;
 }
 
@@ -187,9 +187,11 @@ u32 exa_stream_transmit(struct exa_stream *es, u32 seq, u32 length, u8 flags)
 	if (reason)
 		return reason;
 	es->rcv_acked = es->rcv_nxt;
+	es->unacked = 0;
 	es->ack_at = 0;
 	es->last = ktime_get_ns();
 	if (length) {
+		es->sent_at = es->last;
 		es->ring->tx_segments++;
 		es->ring->tx_bytes += length;
 	} else {

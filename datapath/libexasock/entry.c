@@ -20,8 +20,11 @@
 #define RETRY_FIRST	64UL
 #define RETRY_MOST	65536UL
 #define RETRY_LEFT_BITS	24
-/* And those of a TCP connection that may be a short one, or is not established yet */
-#define CONNECT_CALLS	6UL
+/*
+ * And those of a TCP connection that may be a short one, or is not established yet: what
+ * is saved in so many is about what attaching costs
+ */
+#define CONNECT_CALLS	16UL
 
 static struct exa_entry *entries;	/* all, only ever added to */
 static unsigned int used;
@@ -290,6 +293,14 @@ void exa_ask_again(int fd)
 		swap_if(cell, &is, (uintptr_t)EXA_ENABLED);
 }
 
+/* The word of a socket that a set waits for: a connection may be a short one */
+uintptr_t exa_waited(int fd, unsigned long serial)
+{
+	unsigned long calls = is_plain_tcp(fd) ? CONNECT_CALLS : 0;
+
+	return serial << EXA_WAITED_SERIAL | calls * EXA_WAITED_CALL | EXA_WAITED;
+}
+
 /* What becomes of a descriptor whose socket could not be attached */
 static uintptr_t refused(int error, uintptr_t was)
 {
@@ -300,6 +311,8 @@ static uintptr_t refused(int error, uintptr_t was)
 	case ENOMEM:
 		return retry_later(was);
 	case ENOTCONN:
+		if ((was & EXA_CELL_TAG) == EXA_WAITED)
+			return was | CONNECT_CALLS * EXA_WAITED_CALL;
 		return retry(CONNECT_CALLS, RETRY_FIRST);
 	default:
 		return EXA_NATIVE;
@@ -383,6 +396,10 @@ struct exa_entry *exa_find_slow(int fd)
 		goto none;
 	if ((is & EXA_CELL_TAG) == EXA_RETRY && !retry_now(cell, is))
 		goto none;
+	if ((is & EXA_CELL_TAG) == EXA_WAITED && is & EXA_WAITED_CALLS) {
+		swap_if(cell, &is, is - EXA_WAITED_CALL);
+		goto none;
+	}
 	if (!exa_mine())
 		goto none;
 	errno = 0;

@@ -103,7 +103,7 @@ static bool about(const struct exa_interest *interest, uintptr_t is)
 	if (exa_cell_is_entry(is))
 		return interest->entry == entry && interest->generation == entry->generation;
 	return (is & EXA_CELL_TAG) == EXA_WAITED && !interest->entry &&
-	       interest->serial == is >> 3;
+	       interest->serial == is >> EXA_WAITED_SERIAL;
 }
 
 static void drop(struct exa_set *set, unsigned int i)
@@ -159,7 +159,7 @@ static void put_in(struct exa_set *set, int fd, uintptr_t is, const struct epoll
 		interest->entry = (struct exa_entry *)is;
 		interest->generation = interest->entry->generation;
 	} else {
-		interest->serial = is >> 3;
+		interest->serial = is >> EXA_WAITED_SERIAL;
 	}
 }
 
@@ -181,7 +181,7 @@ void exa_set_control(int epfd, int operation, int fd, const struct epoll_event *
 	exa_lock(&kept);
 	is = load(cell);
 	if (is == EXA_UNKNOWN || is == EXA_ENABLED) {
-		is = ++last_serial << 3 | EXA_WAITED;
+		is = exa_waited(fd, ++last_serial);
 		store_release(cell, is);
 	}
 	change(set);

@@ -167,8 +167,13 @@ enum exa_cell {
 	EXA_DISABLED = 3,
 	EXA_ENABLED = 4,
 	EXA_SET = 5,		/* an epoll set; its address above the tag */
-	EXA_WAITED = 6,		/* ENABLED, and in a set; a serial number above the tag */
+	EXA_WAITED = 6,		/* ENABLED, and in a set; above the tag calls, a serial number */
 };
+
+/* In the word of one that is WAITED: calls until it is attached, and what wishes know it by */
+#define EXA_WAITED_CALL		8UL
+#define EXA_WAITED_CALLS	0x1f8UL
+#define EXA_WAITED_SERIAL	9
 
 #define EXA_CELL_TAG	7UL
 #define EXA_TABLE_BITS	12
@@ -215,6 +220,7 @@ void exa_entries_forget(void);
 bool exa_entries_any(void);
 void exa_ask_again(int fd);
 bool exa_may_attach(int fd);
+uintptr_t exa_waited(int fd, unsigned long serial);
 
 /* The entry of a descriptor that data is about to go through, attaching it if need be */
 static inline struct exa_entry *exa_find(int fd)

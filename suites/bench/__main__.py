@@ -45,6 +45,10 @@ GOALS = {
     "udp_recv64_over_kernel": Goal(0.25, "", less=True),
     "udp_cost_ns512_over_ns1": Goal(1.02, "", less=True),
     "udp_cost_ns_over_init": Goal(1.02, "", less=True),
+    "tcp_msg64_over_kernel": Goal(0.3, "", less=True),
+    "tcp_cost_ns512_over_ns1": Goal(1.02, "", less=True),
+    "tcp_connect_rate_over_kernel": Goal(0.9, ""),
+    "tcp_recv64_system_calls": Goal(0, "", less=True),
     "ns_kernel_kib": Goal(64, "KiB", less=True),
     "lib_ns512_differing_counts": Goal(0, "", less=True),
 }

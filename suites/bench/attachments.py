@@ -7,7 +7,7 @@ import statistics
 
 from lab.deadline import scaled
 from suites.bench.udp import CABLE, FAR, Figures, Remarks
-from suites.guest import attachments, exasock, namespaces
+from suites.guest import attachments, exasock, namespaces, streams
 from suites.place import Placed
 from suites.session import AGENT_MODULES, EXASOCK, Session
 from suites.test_overlapping_ranges import alike
@@ -25,7 +25,7 @@ def memory(session: Session) -> tuple[Figures, Remarks]:
     remarks: Remarks = {}
     standing = Placed(session, Topology("memory", alike("n", "card0:0", MANY, 1), CABLE))
     call = session.agent.call
-    session.agent.load(attachments)
+    session.agent.load(streams, attachments)
     names = [one.name for one in standing.topology.namespaces]
     told = [call(attachments.memory, netns=names, address=ADDRESS, timeout=scaled(10)) for _ in range(3)]
     charged = [one["charged"] / MANY / 1024 for one in told]
@@ -58,7 +58,7 @@ def ends(session: Session) -> tuple[Figures, Remarks]:
     )
     names = [one.name for one in many]
     worker = session.programs(EXASOCK).worker("user")
-    worker.load(*AGENT_MODULES, attachments)
+    worker.load(*AGENT_MODULES, streams, attachments)
     took: dict[bool, list[float]] = {True: [], False: []}
     for used in (True, False, False, True) * TIMES:
         standing = Placed(session, Topology("ends", many, CABLE))

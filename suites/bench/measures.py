@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from lab import api, placement
 from lab.console import step
 from lab.deadline import scaled
-from suites.bench import attachments, changes, hot_path, programs, udp
+from suites.bench import attachments, changes, hot_path, programs, tcp, udp
 from suites.bench.machine import Meter
 from suites.exasock.compare import SPINNING
 from suites.guest import latency, pump
@@ -45,6 +45,12 @@ ACCELERATED: dict[str, Callable[[Session], tuple[Figures, dict[str, str]]]] = {
     "changes": changes.reactions,
     "memory": attachments.memory,
     "ends": attachments.ends,
+    "tcp": tcp.message_costs,
+    "tcp-volume": tcp.volume_costs,
+    "tcp-among": tcp.namespace_costs,
+    "tcp-changes": tcp.change_costs,
+    "tcp-connect": tcp.connect_costs,
+    "tcp-memory": tcp.memory,
 }
 #: What needs no lab: modules with a function ``figures``.
 OTHERS = {"card": "lab.card.bench", "images": "images.bench"}

@@ -15,7 +15,9 @@ from lab.guest.client import Process
 from suites.session import EXASOCK, Session
 
 FOLDER = "/run/bench"
-NAMES = ("send_cost", "receive_cost", "flood_cost", "numbered_send")
+NAMES = (
+    "send_cost", "receive_cost", "flood_cost", "numbered_send", "stream_cost", "connect_cost", "call_count"
+)  # fmt: skip
 
 
 def install(session: Session) -> None:
@@ -47,10 +49,11 @@ def lines(session: Session, name: str, *arguments: object, seconds: float = 20) 
 
 
 class Sender:
-    """A running ``send_cost``, for a ``with`` statement. Its ways are numbered as they are given."""
+    """A running program that obeys commands, for a ``with`` statement. Its ways are numbered as given."""
 
-    def __init__(self, session: Session, length: int, ways: Sequence[str]) -> None:
-        self._process: Process = session.agent.spawn(argv("send_cost", length, *ways), stdin=True)
+    def __init__(self, session: Session, arguments: Sequence[str], name: str = "send_cost") -> None:
+        self._name = name
+        self._process: Process = session.agent.spawn(argv(name, *arguments), stdin=True)
         self._answers = 0
 
     def __enter__(self) -> Sender:
@@ -64,11 +67,16 @@ class Sender:
         code = self._process.wait(scaled(6))
         self._process.stop()
         if code:
-            raise LabError(f"send_cost ended with {code}: {self._process.stderr}")
+            raise LabError(f"{self._name} ended with {code}: {self._process.stderr}")
+
+    def numbers(self, line: str, seconds: float = 20) -> list[int]:
+        """Have a command carried out; the ns that it took, and what else the program tells of it."""
+        self._answers += 1
+        self._process.feed(line + "\n")
+        before = rf"\A(?:took [\d ]+\n){{{self._answers - 1}}}"
+        found = self._process.expect(rf"{before}took ([\d ]+)\n", scaled(seconds))
+        return [int(word) for word in found[1].split()]
 
     def command(self, line: str, seconds: float = 20) -> int:
         """Have a command carried out; the ns that it took."""
-        self._answers += 1
-        self._process.feed(line + "\n")
-        found = self._process.expect(rf"\A(?:took \d+\n){{{self._answers - 1}}}took (\d+)\n", scaled(seconds))
-        return int(found[1])
+        return self.numbers(line, seconds)[0]

@@ -113,7 +113,7 @@ def send_costs(session: Session) -> tuple[Figures, Remarks]:
     standing = Placed(session, Topology("sends", (one,), CABLE))
     for size in SIZES:
         ways = [f"kernel,n1,{FAR},9", f"exasock,n1,{FAR},9", f"doorbell,n1,0,{size + HEADERS}"]
-        with programs.Sender(session, size, ways) as sender:
+        with programs.Sender(session, [str(size), *ways]) as sender:
             used, passed = sends(session, sender, len(ways))
         kernel, fast, doorbell = used
         name = f"udp_send{size}"
@@ -242,12 +242,12 @@ def namespace_costs(session: Session) -> tuple[Figures, Remarks]:
         line = f"neigh replace {FAR} lladdr {tester_mac(1)} dev {name} nud permanent"
         session.agent.call(iproute.run, netns=netns, lines=[line])
     ways = [f"exasock,n1,{FAR},9", f"exasock,-,{FAR},9", f"doorbell,-,0,{64 + HEADERS + TAG}"]
-    with programs.Sender(session, 64, ways) as sender:
+    with programs.Sender(session, ["64", *ways]) as sender:
         (other, initial, doorbell), _ = sends(session, sender, len(ways))
     name = "udp_cost_ns_over_init"
     figures[name], told = ratio(other, initial, doorbell)
     remarks[name] = f"sends of 64 bytes, doorbell apart; {told}"
-    with programs.Sender(session, 64, ways[:1]) as sender:
+    with programs.Sender(session, ["64", *ways[:1]]) as sender:
         costs, _ = sends(session, sender, len(COUNTS), [f"hold n {count}" for count in COUNTS])
     for count, cost in zip(COUNTS, costs, strict=True):
         figures[f"udp_cost_ns{count}_us"] = cost.median - doorbell.median

@@ -215,6 +215,14 @@ def rally(label: str, seed: int, count: int, first: bool, sizes: list[int], spin
     return {"done": count}
 
 
+def pour(label: str, seed: int, count: int, size: int) -> Json:
+    """``content(seed, count * size)``, in so many messages, each as soon as the one before is accepted."""
+    data = content(seed, count * size)
+    for at in range(0, len(data), size):
+        _ends[label].sendall(data[at : at + size])
+    return {"sent": len(data)}
+
+
 def start_rally(label: str, name: str, **given: Any) -> None:
     told = _results.setdefault(name, {})
 

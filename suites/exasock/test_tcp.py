@@ -15,13 +15,16 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
 
 from lab.deadline import Deadline, scaled
 from lab.guest.client import Agent
+from suites import capture
+from suites.capture import Captured
 from suites.exasock import guest_streams, guest_tcp
 from suites.exasock.compare import SPINNING, Compared
 from suites.exasock.conftest import acquaint, peer, subject
-from suites.guest import iproute, namespaces, streams
+from suites.guest import exasock, iproute, namespaces, streams
 from suites.place import Placed
 from suites.session import KERNEL, Session, SocketKind
 from suites.topology import Device, Namespace, Topology
@@ -443,6 +446,80 @@ def test_a_rule_brings_it_home(tcp: Tcp) -> None:
     while tcp.total("takes") < before + tcp.accelerated_ends() or tcp.total("rx_bytes") == moved:
         tcp.rally(20, seed=71)
         again.check()
+
+
+#: A ruleset; is its namespace's conntrack liberal; and is a connection taken all the same.
+GIVEN_UP = {
+    "rule": ("tcp dport 1 drop", False, True),
+    "conntrack": ("ct state invalid drop", False, False),
+    "liberal": ("ct state invalid drop", True, True),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN_UP)
+def test_hooks_that_were_given_up(tcp: Tcp, defer: Defer, name: str) -> None:
+    """N9: a namespace whose administrator gave up its hooks: connections are taken past its rules, but not
+    past a conntrack that would lose track of them; a liberal one finds nothing wrong with what comes."""
+    rule, liberal, taken = GIVEN_UP[name]
+    agent = tcp.session.agent
+    for netns in ("a", "peer"):
+        defer(agent.call, exasock.bypass_filters, netns=netns, value=0)
+        agent.call(exasock.bypass_filters, netns=netns, value=1)
+        agent.exec(["nft", "add", "table", "ip", "t"], netns=netns)
+        agent.exec(
+            ["nft", "add", "chain", "ip", "t", "c", "{ type filter hook input priority 0; }"], netns=netns
+        )
+        agent.exec(["nft", "add", "rule", "ip", "t", "c", *rule.split()], netns=netns)
+        if liberal:
+            agent.exec(["sysctl", "-w", "net.netfilter.nf_conntrack_tcp_be_liberal=1"], netns=netns)
+    tcp.open()
+    if taken:
+        tcp.warm()
+    tcp.rally(100, seed=72, sizes=(64, 5000))
+    tcp.transfer(60_000, 60_000, seed=73)
+    tcp.rally(40, seed=74)
+    if taken:
+        tcp.fast()
+    else:
+        assert not tcp.total("takes") and "filter" in tcp.reasons("a") | tcp.reasons("peer"), tcp.attached()
+
+
+def most_under_way(frames: list[Captured]) -> int:
+    """Of the segments with data that a port sent, the most that were not acknowledged at a time."""
+    most, acknowledged, ends = 0, 0, set[int]()
+    for one in frames:
+        if one.frame.protocol != capture.TCP:
+            continue
+        segment = Ether(one.frame.data)[TCP]
+        if one.sent and len(segment.payload):
+            ends.add(segment.seq + len(segment.payload))
+        elif not one.sent:
+            acknowledged = max(acknowledged, segment.ack)
+        most = max(most, sum(end > acknowledged for end in ends))
+    return most
+
+
+@pytest.mark.parametrize("tcp", ["both"], indirect=True)
+def test_the_congestion_window_grows(tcp: Tcp, defer: Defer) -> None:
+    """A long wire and small messages one way: more and more are under way while the connection is taken, and
+    the receiver acknowledges small segments too before their sender has to wait for it."""
+    control, size, count = tcp.session.control, 64, 400
+    for name, value in (("hold_us", 100_000), ("fresh_us", 1_000_000)):
+        before = tcp.session.agent.call(exasock.parameter, name=name, value=value)
+        defer(tcp.session.agent.call, exasock.parameter, name=name, value=before)
+    tcp.open()
+    tcp.warm()
+    for end in ("card0:0", "card0:1"):
+        defer(control.rules, end, [])
+        control.rules(end, [{"kind": "delay", "probability": 1, "delay_us": 20_000}])
+    mark = len(tcp.compared.wire.captured("card0:0"))
+    takes = tcp.total("takes")
+    tcp.server.call(guest_tcp.start, label="c", name="r", receive=[75, count * size])
+    told = tcp.client.call(guest_tcp.pour, label="c", seed=75, count=count, size=size, timeout=scaled(10))
+    assert told == {"sent": count * size}
+    assert tcp.server.call(guest_tcp.finish, name="r", timeout=scaled(10))["differs"] is None
+    assert tcp.total("takes") == takes, tcp.attached()
+    assert most_under_way(tcp.compared.wire.captured("card0:0")[mark:]) > 16
 
 
 def test_the_port_moves_away_and_back(tcp: Tcp) -> None:

@@ -13,20 +13,20 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from suites.guest import exasock, health, sockets
+from suites.guest import exasock, health, sockets, streams
 
 Json = dict[str, Any]
 CGROUPS = Path("/run/bench/cgroup")
 
 
-def _attach(context: int, sock: socket.socket) -> int:
+def _attach(context: int, sock: socket.socket, request: int = exasock.ATTACH) -> int:
     """The handle."""
     buffer = bytearray(struct.pack(exasock.ATTACH_FORMAT, sock.fileno(), 0, 0))
-    fcntl.ioctl(context, exasock.ATTACH, buffer, True)
+    fcntl.ioctl(context, request, buffer, True)
     return int(struct.unpack(exasock.ATTACH_FORMAT, buffer)[1])
 
 
@@ -63,35 +63,74 @@ def _apart(body: Callable[[], Json]) -> Json:
     return told
 
 
-def memory(netns: list[str], address: str) -> Json:
-    """Bytes that attaching a socket in each of these namespaces takes: {"charged": to the process's memory
-    cgroup, "available": less of MemAvailable}, for all of them."""
+@contextlib.contextmanager
+def _group() -> Iterator[Path]:
+    """A memory cgroup, for as long as it is needed."""
     CGROUPS.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "cgroup2", "cgroup2", str(CGROUPS)], check=True)
     group = CGROUPS / "attachments"
     try:
         (CGROUPS / "cgroup.subtree_control").write_text("+memory")
         group.mkdir()
+        yield group
+    finally:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+        subprocess.run(["umount", str(CGROUPS)], check=False)
+
+
+def _taken_up(
+    open_all: Callable[[], list[socket.socket]], attach: Callable[[int, socket.socket], int]
+) -> Json:
+    """What attaching these sockets takes, in a process and a cgroup of their own."""
+    with _group() as group:
 
         def body() -> Json:
             (group / "cgroup.procs").write_text(str(os.getpid()))
-            opened = [sockets.make(name, "udp") for name in netns]
-            for sock in opened:
-                sock.bind((address, 9))
+            opened = open_all()
             context = os.open(exasock.DEVICE, os.O_RDWR | os.O_CLOEXEC)
             charged, available = _charged(group), health.memory()["MemAvailable"]
             for sock in opened:
-                _attach(context, sock)
+                attach(context, sock)
             return {
                 "charged": _charged(group) - charged,
                 "available": available - health.memory()["MemAvailable"],
             }
 
         return _apart(body)
-    finally:
-        with contextlib.suppress(OSError):
-            group.rmdir()
-        subprocess.run(["umount", str(CGROUPS)], check=False)
+
+
+def memory(netns: list[str], address: str) -> Json:
+    """Bytes that attaching a socket in each of these namespaces takes: {"charged": to the process's memory
+    cgroup, "available": less of MemAvailable}, for all of them."""
+
+    def open_all() -> list[socket.socket]:
+        opened = [sockets.make(name, "udp") for name in netns]
+        for sock in opened:
+            sock.bind((address, 9))
+        return opened
+
+    return _taken_up(open_all, _attach)
+
+
+def connection_memory(here: str, there: str, address: str, count: int) -> Json:
+    """The same of ``count`` TCP connections from one namespace to the other, attached at their first ends."""
+    others: list[socket.socket] = []
+
+    def open_all() -> list[socket.socket]:
+        with sockets.make(there, "tcp", blocking=True) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((address, 9))
+            listener.listen(16)
+            opened = []
+            for _ in range(count):
+                sock = sockets.make(here, "tcp", blocking=True)
+                sock.connect((address, 9))
+                opened.append(sock)
+                others.append(listener.accept()[0])
+        return opened
+
+    return _taken_up(open_all, lambda context, sock: _attach(context, sock, streams.STREAM_ATTACH))
 
 
 def rate(netns: str, address: str, count: int, alone: bool) -> float:

@@ -35,9 +35,13 @@ static inline u64 now_ns(void)
 	return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
 }
 
-/* sockets.c: UDP sockets of any namespace; "-" is the initial one. They exit when refused. */
+/*
+ * sockets.c: sockets of any namespace, UDP if nothing is said; "-" is the initial one. They
+ * exit when refused.
+ */
 void visit(const char *netns);
 struct sockaddr_in address_of(const char *address, const char *port);
+int socket_of(const char *netns, int type);
 int bound_socket(const char *netns, const char *address, const char *port);
 int connected_socket(const char *netns, const char *address, const char *port);
 void make_accelerated(int fd);
@@ -52,6 +56,28 @@ struct counters {
 };
 
 struct counters counters_of_own(void);
+
+/* streams.c: TCP connections between two namespaces, both ends in this process */
+struct connection {
+	int end[2];
+	bool accelerated;
+};
+
+struct stream_counters {
+	unsigned int attached;
+	unsigned int taken;	/* at this moment, */
+	unsigned int ever;	/* at least once */
+	u64 sent;		/* bytes, past the stack */
+	u64 received;
+};
+
+int listening_socket(const char *netns, const char *address, const char *port);
+struct connection connection_of(const char *from, const char *to, const char *address,
+				const char *port, bool accelerated);
+void close_connection(struct connection *connection);
+void have_taken(const struct connection *connection);
+void pause_us(unsigned int us);
+struct stream_counters stream_counters_of_own(void);
 
 /* doorbell.c: the card's own, by the vendor's interface */
 struct doorbell {

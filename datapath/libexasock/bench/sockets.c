@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* UDP sockets of any namespace, accelerated or left to the kernel */
+/* Sockets of any namespace, accelerated or left to the kernel */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -35,12 +35,12 @@ struct sockaddr_in address_of(const char *address, const char *port)
 	return name;
 }
 
-static int socket_of(const char *netns)
+int socket_of(const char *netns, int type)
 {
 	int fd;
 
 	visit(netns);
-	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		err(1, "socket");
 	visit("-");
@@ -50,7 +50,7 @@ static int socket_of(const char *netns)
 int bound_socket(const char *netns, const char *address, const char *port)
 {
 	struct sockaddr_in name = address_of(address, port);
-	int fd = socket_of(netns);
+	int fd = socket_of(netns, SOCK_DGRAM);
 
 	if (bind(fd, (struct sockaddr *)&name, sizeof(name)))
 		err(1, "bind to %s", address);
@@ -60,7 +60,7 @@ int bound_socket(const char *netns, const char *address, const char *port)
 int connected_socket(const char *netns, const char *address, const char *port)
 {
 	struct sockaddr_in name = address_of(address, port);
-	int fd = socket_of(netns);
+	int fd = socket_of(netns, SOCK_DGRAM);
 
 	if (connect(fd, (struct sockaddr *)&name, sizeof(name)))
 		err(1, "connect to %s", address);
