@@ -20,12 +20,13 @@ from lab.deadline import Deadline, scaled
 from lab.guest.client import Agent
 from suites.exasock import guest_streams, guest_tcp
 from suites.exasock.compare import SPINNING, Compared
-from suites.exasock.conftest import acquaint, peer, subject
+from suites.exasock.conftest import Examined, acquaint, peer, subject
 from suites.guest import iproute, namespaces, streams
 from suites.place import Placed
 from suites.session import KERNEL, Session, SocketKind
 from suites.topology import Device, Namespace, Topology
 
+pytestmark = pytest.mark.usefixtures("examined")
 Place = Callable[[Topology], Placed]
 Defer = Callable[..., None]
 Json = dict[str, Any]
@@ -236,8 +237,9 @@ def test_a_wire_that_misbehaves(tcp: Tcp, defer: Defer, impairment: str) -> None
 
 
 @pytest.mark.parametrize("before", [1000, 3_000_000])
-def test_sequence_numbers_wrap(tcp: Tcp, before: int) -> None:
+def test_sequence_numbers_wrap(tcp: Tcp, examined: Examined, before: int) -> None:
     """N10: sequence numbers of both directions pass zero in the middle, taken or at home."""
+    examined.restored = True
     at = {"a": (1 << 32) - before, "peer": (1 << 32) - before - 777}
     ends = {"a": ["10.1.0.1", 7600], "peer": ["10.1.0.2", PORT]}
     for worker, here, there in ((tcp.client, "a", "peer"), (tcp.server, "peer", "a")):
@@ -496,10 +498,13 @@ def overlapping(pairs: int) -> Topology:
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_overlapping_namespaces(session: Session, place: Place, compared: Compared, side: str) -> None:
+def test_overlapping_namespaces(
+    session: Session, place: Place, compared: Compared, examined: Examined, side: str
+) -> None:
     """N3, N4: in eight pairs of namespaces the same addresses, ports and numbers: each connection has its own
     bytes only, also while segments forged by the other pairs' numbers come by other VLANs."""
     session.agent.load(streams)
+    examined.restored = True
     pairs = 8
     standing = place(overlapping(pairs))
     compared.soiled = True
