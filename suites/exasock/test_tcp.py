@@ -147,14 +147,21 @@ def _tcp(session: Session, place: Place, compared: Compared, kinds: tuple[Socket
     return Tcp(session, compared, standing, kinds)
 
 
+def made(
+    session: Session, place: Place, compared: Compared, kinds: tuple[SocketKind, SocketKind]
+) -> Iterator[Tcp]:
+    """What a fixture yields: both ends of these kinds, acquainted; afterwards all is closed."""
+    tcp = _tcp(session, place, compared, kinds)
+    compared.soiled = True
+    yield tcp
+    tcp.close()
+    compared.soiled = False
+
+
 @pytest.fixture(params=list(SIDES))
 def tcp(request: pytest.FixtureRequest, session: Session, place: Place, compared: Compared) -> Iterator[Tcp]:
     """Accelerated on one side, the other, both."""
-    made = _tcp(session, place, compared, SIDES[request.param])
-    compared.soiled = True
-    yield made
-    made.close()
-    compared.soiled = False
+    yield from made(session, place, compared, SIDES[request.param])
 
 
 @pytest.fixture(params=list(KINDS))
@@ -162,11 +169,7 @@ def any_tcp(
     request: pytest.FixtureRequest, session: Session, place: Place, compared: Compared
 ) -> Iterator[Tcp]:
     """The same, and the kernel's own: the oracle."""
-    made = _tcp(session, place, compared, KINDS[request.param])
-    compared.soiled = True
-    yield made
-    made.close()
-    compared.soiled = False
+    yield from made(session, place, compared, KINDS[request.param])
 
 
 # --- bytes --------------------------------------------------------------------------------------------------
@@ -443,10 +446,11 @@ def test_a_rule_brings_it_home(tcp: Tcp) -> None:
         again.check()
 
 
-def test_the_port_moves_away_and_back(tcp: Tcp) -> None:
+def test_the_port_moves_away_and_back(tcp: Tcp, examined: Examined) -> None:
     """N8: the port goes to another namespace while bytes flow: the connection waits, as the kernel's would,
     and goes on when it is back."""
     agent, session = tcp.session.agent, tcp.session
+    examined.gaps = True
     tcp.open()
     tcp.warm()
     tcp.begin(400_000, 400_000, seed=80)
