@@ -57,7 +57,7 @@ class Segment:
 def _sum(data: bytes) -> int:
     """The ones' complement sum (RFC 1071); 0xFFFF over data that holds its own right checksum."""
     data = data + b"\0" * (len(data) & 1)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total

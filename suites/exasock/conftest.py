@@ -101,7 +101,8 @@ def acquaint(compared: Compared, standing: Placed, one: Namespace, other: Namesp
 @dataclass
 class Examined:
     """What the oracle of TCP has to know of a test. ``restored``: connections without a handshake, as
-    ``guest_tcp.restore`` makes them; ``gaps``: what is sent may be lost before the port (its link is down)."""
+    ``guest_tcp.restore`` makes them; ``gaps``: what is sent may be lost before the port, as its link is down.
+    """
 
     restored: bool = False
     gaps: bool = False

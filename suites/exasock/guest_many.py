@@ -100,9 +100,7 @@ class _One:
         return bool(data)
 
 
-def start(
-    name: str, labels: list[str], send: list[list[int]], receive: list[list[int]], first: bool
-) -> None:
+def start(name: str, labels: list[str], send: list[list[int]], receive: list[list[int]], first: bool) -> None:
     """Exchange by all of these connections; ``send`` and ``receive``: [seed, size] of each, sizes alike."""
     ones = {
         label: _One(label, out, back, first) for label, out, back in zip(labels, send, receive, strict=True)

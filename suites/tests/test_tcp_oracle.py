@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -24,7 +25,7 @@ class Talk:
     vid: int | None = None
     frames: list[Captured] = field(default_factory=list)
 
-    def packet(self, sent: bool, flags: str, seq: int, ack: int, payload: bytes, **given: object) -> Packet:
+    def packet(self, sent: bool, flags: str, seq: int, ack: int, payload: bytes, **given: Any) -> Packet:
         head = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
         if self.vid is not None:
             head = head / Dot1Q(vlan=self.vid)
@@ -38,10 +39,10 @@ class Talk:
     def note(self, packet: Packet, sent: bool) -> None:
         self.frames.append(Captured(dissect(bytes(packet)), sent, len(self.frames), False))
 
-    def say(self, flags: str, seq: int, ack: int = 0, payload: bytes = b"", **given: object) -> None:
+    def say(self, flags: str, seq: int, ack: int = 0, payload: bytes = b"", **given: Any) -> None:
         self.note(self.packet(True, flags, seq, ack, payload, **given), True)
 
-    def hear(self, flags: str, seq: int, ack: int = 0, payload: bytes = b"", **given: object) -> None:
+    def hear(self, flags: str, seq: int, ack: int = 0, payload: bytes = b"", **given: Any) -> None:
         self.note(self.packet(False, flags, seq, ack, payload, **given), False)
 
     def open(self, scale: int | None = None, stamps: bool = False) -> Talk:
