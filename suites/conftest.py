@@ -10,8 +10,9 @@
 - No sleeps, no asserted times: readiness is an event with a named deadline, scaled to the accelerator.
 
 Options: ``--lab NAME`` (or LAB in the environment), ``--topology-only`` draws what each test stands on,
-``--shell-on-error`` stops in the lab where a test fails, ``--seeds N``, ``--fuzz-seconds N``,
-``--megabytes N`` and ``--connections N`` for longer runs of what is random or many; ``--record``, ``--again`` and ``--night`` are of the report.
+``--shell-on-error`` stops in the lab where a test fails; ``--seeds N``, ``--fuzz-seconds N``,
+``--megabytes N`` and ``--connections N`` for longer runs of what is random or many;
+``--record``, ``--again`` and ``--night`` are of the report.
 """
 
 from __future__ import annotations

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 from scapy.layers.inet import IP, TCP
 from scapy.packet import Raw
 
+from lab.errors import DeadlineExpired
 from suites.capture import Frame
 from suites.outside import Outside, Station
 from suites.tcp_oracle import ACK, SYN, Segment, later, segment
+
+#: How often it says a thing before it gives up.
+TRIES = 6
 
 
 @dataclass
@@ -62,6 +67,19 @@ class ByHand:
             fresh = one.payload[later(self.ack, one.seq) :]
             self.heard += fresh
             self.ack = self.ack + len(fresh) & 0xFFFFFFFF
+
+    def deliver(self, data: bytes) -> None:
+        """Say it until it is acknowledged, as every TCP does: a kernel may drop what came together with a
+        segment that it does not like (its backlog makes one of both)."""
+        start = self.seq
+        self.say("PA", data)
+        for _ in range(TRIES):
+            with contextlib.suppress(DeadlineExpired):
+                while later(self.expect("an acknowledgment", seconds=0.1).ack, self.seq) < 0:
+                    pass
+                return
+            self.say("PA", data, seq=start)
+        raise AssertionError(f"{len(data)} bytes are not acknowledged")
 
     def hear(self, count: int) -> bytes:
         """So many bytes, acknowledged as they come."""

@@ -193,6 +193,13 @@ def wait(label: str, seconds: float) -> list[str]:
     return [name for name in names if found and found[0][1] & getattr(select, f"EPOLL{name}")]
 
 
+def reset_all() -> None:
+    """End all connections by a reset: their peer will not say its last word."""
+    for sock in guest_tcp._ends.values():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    guest_tcp.close_all()
+
+
 def few(label: str, netns: str | None, address: str, port: int, backlog: int) -> None:
     """A listener with a short backlog."""
     guest_tcp.listen(label=label, netns=netns, address=address, port=port)
