@@ -113,9 +113,10 @@ def filtered(world: World, netns: str) -> None:
     world.run("nft", "delete", "table", "ip", "t", netns=netns)
 
 
-def smaller_mtu(world: World, netns: str) -> None:
+def smaller_mtu(world: World, _netns: str) -> None:
     for size in (1000, 1500):
-        world.change(netns, f"link set dev lan0 mtu {size}")
+        for netns in ENDS:  # of one side alone it would be a black hole for the other's segments
+            world.change(netns, f"link set dev lan0 mtu {size}")
         world.goes_on()
 
 
