@@ -14,7 +14,7 @@ JUNIT := out/junit
 MAKE_HERE := $(MAKE) --no-print-directory
 # What needs root: it installs packages, makes namespaces, or runs the lab.
 AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell lab-check images image-verify image-test kernels lock unit \
-	suites again fuzz bench nightly nightly-install nightly-remove nightly-status lint report report-test test
+	suites again fuzz soak bench nightly nightly-install nightly-remove nightly-status lint report report-test test
 
 .DEFAULT_GOAL := help
 .PHONY: help $(AS_ROOT)
@@ -26,7 +26,7 @@ help: ## this list
 ifneq ($(shell id -u),0)
 
 # One pattern for all: say so, and do it again as root with the same variables.
-KEPT := $(foreach name,LAB LABS PROFILE LOCKED ONLY $(filter EXALAB_%,$(.VARIABLES)),$(if $($(name)),$(name)='$($(name))'))
+KEPT := $(foreach name,LAB LABS PROFILE LOCKED ONLY FUZZ SEED SOAK $(filter EXALAB_%,$(.VARIABLES)),$(if $($(name)),$(name)='$($(name))'))
 $(AS_ROOT):
 	@command -v sudo >/dev/null || { echo "error: make $@ needs root, and there is no sudo: run it as root" >&2; exit 1; }
 	@echo "make $@ needs root: running it with sudo" >&2
@@ -83,11 +83,19 @@ again: lab-up ## what failed in the suites' last run, once more: what passes now
 
 # Its seed is the time, and told; FUZZ and SEED name others.
 FUZZ ?= 600
-SEED ?= $(shell date +%s)
+SEED := $(or $(SEED),$(shell date +%s))
 fuzz: lab-up ## for FUZZ=600 seconds: /dev/exasock, hostile; then random programs, accelerated or not, compared
 	@echo "seed $(SEED)"
 	@$(PYTEST) $(JUNIT)/fuzz.xml --record fuzz suites/exasock/test_fuzz.py --fuzz-seconds $(FUZZ) --first-seed $(SEED)
 	@$(PYTEST) $(JUNIT)/random.xml --record random suites/exasock/test_random.py --seeds $(shell expr $(FUZZ) / 4) --first-seed $(SEED)
+
+# A thousand megabytes each way, and a hundred thousand connections, in each of the ways to be accelerated.
+SOAK ?= 1000
+soak: lab-up ## SOAK=1000 megabytes each way through TCP while everything happens, and SOAK * 100 connections
+	@echo "seed $(SEED)"
+	@$(PYTEST) $(JUNIT)/soak.xml --record soak suites/exasock/test_tcp_volumes.py suites/exasock/test_tcp_reports.py \
+		-k "everything_that_can_happen or come_and_go" --first-seed $(SEED) --megabytes $(SOAK) \
+		--connections $(shell expr $(SOAK) \* 100)
 
 bench: ## measure: a table, and out/bench.json; ONLY="send receive" only some (python -m suites.bench --help)
 	@lab/bootstrap.sh bench

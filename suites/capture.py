@@ -95,11 +95,21 @@ def read(directory: Path, end: str, after: int = 0) -> list[Captured]:
     frames: list[Captured] = []
     for path in (directory / f"{stem}.1.pcapng", directory / f"{stem}.pcapng"):
         if path.exists():
-            for time, flags, data in _packets(path):
+            for time, flags, data in _packets(path.read_bytes()):
                 if time >= after:
                     sent, bad = flags & 3 == OUTBOUND, bool(flags & CRC_ERROR)
                     frames.append(Captured(dissect(data[:-FCS_SIZE]), sent, time, bad))
     return frames
+
+
+def reaches(directory: Path, end: str, after: int) -> bool:
+    """Whether all that passed a port after ``after`` (ns since the epoch) is still there."""
+    before = directory / f"{end.replace(':', '-')}.1.pcapng"
+    if not before.exists():
+        return True
+    with before.open("rb") as file:
+        first = next(_packets(file.read(1 << 16)), None)
+    return first is not None and first[0] < after
 
 
 def since(path: Path, time: int) -> bytes:
@@ -128,10 +138,9 @@ def _blocks(data: bytes) -> Iterator[tuple[int, int, int]]:
         at += size
 
 
-def _packets(path: Path) -> Iterator[tuple[int, int, bytes]]:
+def _packets(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Time, flags and bytes of each packet. By hand: a library takes a second for what a fast test captures;
     that other readers understand the files too is a test of its own."""
-    data = path.read_bytes()
     for kind, at, size in _blocks(data):
         if kind == ENHANCED_PACKET:
             high, low, captured = struct.unpack_from("<III", data, at + 12)

@@ -10,8 +10,9 @@
 - No sleeps, no asserted times: readiness is an event with a named deadline, scaled to the accelerator.
 
 Options: ``--lab NAME`` (or LAB in the environment), ``--topology-only`` draws what each test stands on,
-``--shell-on-error`` stops in the lab where a test fails, ``--seeds N`` and ``--fuzz-seconds N`` for longer
-runs of what is random; ``--record``, ``--again`` and ``--night`` are of the report.
+``--shell-on-error`` stops in the lab where a test fails; ``--seeds N``, ``--fuzz-seconds N``,
+``--megabytes N`` and ``--connections N`` for longer runs of what is random or many;
+``--record``, ``--again`` and ``--night`` are of the report.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ KERNEL_ALONE: tuple[Callable[[dict[str, Any]], bool], ...] = (
     lambda given: given.get("count", 0) == 512,
 )
 #: Options that choose what a test does: a replay needs the same.
-REPLAYED = ("--seeds", "--first-seed", "--fuzz-seconds")
+REPLAYED = ("--seeds", "--first-seed", "--fuzz-seconds", "--connections", "--megabytes")
 _TOPOLOGY = pytest.StashKey[Topology]()
 _CHECKUP = pytest.StashKey[health.Checkup]()
 _FIGURES = pytest.StashKey[list[Any]]()
@@ -62,6 +63,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seeds", type=int, default=6, help="random programs to compare (exasock)")
     group.addoption("--first-seed", type=int, default=1, help="the seed of the first of them")
     group.addoption("--fuzz-seconds", type=float, default=3, help="how long to fuzz /dev/exasock")
+    group.addoption("--connections", type=int, default=150, help="TCP connections that come and go")
+    group.addoption("--megabytes", type=float, default=2, help="so much by each TCP stream over a bad wire")
     group.addoption(
         "--shell-on-error",
         action="store_true",

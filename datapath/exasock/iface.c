@@ -306,10 +306,12 @@ static int exa_iface_event(struct notifier_block *block, unsigned long event, vo
 		 * does; nothing more is held for it, for it is down for us (rule N8). With
 		 * its last device a port gives its transmit memory back.
 		 */
+		exa_streams_losing(true);
 		if (ifaces_lose(dev, event == NETDEV_CHANGEADDR)) {
 			exa_flush_all();
 			exa_streams_device_gone();
 		}
+		exa_streams_losing(false);
 		if (event == NETDEV_CHANGEADDR && dev->flags & IFF_UP)
 			ifaces_gain(dev);
 	}

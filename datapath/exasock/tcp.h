@@ -74,7 +74,11 @@ struct exa_stream {
 	u32 reason;			/* to go home */
 	unsigned long grace;		/* of RCU: since then every segment came through us */
 	bool settled;			/* that is over */
-	int seen;			/* ifindex by which the last one came */
+	int seen;			/* ifindex by which the last one came, and how */
+	const struct net_device *port;
+	u16 vid;
+	u8 mac[ETH_ALEN];
+	bool stray;			/* on its way home, counted in exa_strays */
 	struct sk_buff_head held;
 
 	/* received */
@@ -154,6 +158,7 @@ bool exa_looked(u64 heartbeat, u64 ns);
 
 /* tcp_stream.c */
 extern unsigned int exa_stream_count;
+extern atomic_t exa_strays;
 int exa_streams_setup(void);
 void exa_streams_teardown(void);
 struct exa_stream *exa_stream_find(const struct sock *sk);
@@ -167,6 +172,9 @@ void exa_stream_detach_all(struct exa_context *context);
 int exa_stream_list(struct exasock_list *list);
 void exa_stream_send_home(struct exa_stream *es, u32 reason);
 void exa_streams_device_gone(void);
+void exa_streams_losing(bool losing);
+void exa_stream_arrived(struct exa_stream *es);
+bool exa_stream_is_stray(const struct exanic_rx_frame *frame, const struct exa_packet *packet);
 void exa_streams_unseen(struct exa_ns *ns, const struct exa_packet *packet);
 
 /* tcp_memory.c */

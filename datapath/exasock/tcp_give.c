@@ -286,6 +286,7 @@ void exa_stream_give(struct exa_stream *es, struct sock *sk, u32 reason)
 	while ((skb = __skb_dequeue(&es->held)))
 		netif_receive_skb(skb);		/* into the backlog: the socket is ours */
 	es->place = EXA_HOME;
+	exa_stream_arrived(es);
 	rest(es);
 	spin_unlock_bh(&es->lock);
 	sock_put(sk);				/* of exa_stream_take(); the caller has its own */

@@ -216,11 +216,15 @@ static bool hold(struct exa_stream *es, const struct exanic_rx_frame *frame)
 
 /* To the stack, now: see take.c */
 static bool pass(struct exa_stream *es, const struct exa_iface *iface,
-		 const struct exanic_rx_frame *frame)
+		 const struct exa_packet *packet)
 {
+	const struct exanic_rx_frame *frame = packet->frame;
 	struct sk_buff *skb = exanic_rx_frame_to_skb(frame);
 
 	es->seen = iface->ifindex;
+	es->vid = packet->vid;
+	ether_addr_copy(es->mac, packet->dmac);
+	WRITE_ONCE(es->port, frame->dev);
 	if (skb) {
 		netif_receive_skb(skb);
 		return true;
@@ -240,7 +244,7 @@ static bool received(struct exa_stream *es, const struct exa_iface *iface,
 	spin_lock_bh(&es->lock);
 	switch (es->sk ? es->place : EXA_HOME) {
 	case EXA_HOME:
-		taken = pass(es, iface, frame);
+		taken = pass(es, iface, &segment->packet);
 		break;
 	case EXA_TAKEN:
 		reason = odd ? EXASOCK_R_HEADER : accept(es, iface, segment);
@@ -288,7 +292,7 @@ bool exa_stream_receive(const struct exanic_rx_frame *frame)
 		return false;
 	iface = exa_iface_of_frame(frame->dev, segment.packet.vid, segment.packet.dmac, false);
 	if (!iface || !READ_ONCE(iface->up))
-		return false;
+		return parsed != EXA_PARSE_UNSEEN && exa_stream_is_stray(frame, &segment.packet);
 	if (parsed == EXA_PARSE_UNSEEN) {
 		exa_streams_unseen(iface->ns, &segment.packet);
 		return false;

@@ -19,6 +19,7 @@ static DEFINE_HASHTABLE(exa_streams, STREAM_BITS);
 static DEFINE_SPINLOCK(exa_stream_lock);	/* exa_streams */
 static LIST_HEAD(exa_streams_all);		/* under exa_mutex, read under RCU */
 unsigned int exa_stream_count;			/* under exa_mutex */
+atomic_t exa_strays = ATOMIC_INIT(0);
 static struct workqueue_struct *exa_stream_wq;
 static void (*exa_native_destruct)(struct sock *sk);
 
@@ -145,6 +146,55 @@ void exa_stream_send_home(struct exa_stream *es, u32 reason)
 }
 
 /*
+ * A device's frames are not told apart any more as soon as it is not among ours, and the
+ * stack would show them to the kernel's copy of a connection that is not at home yet: it
+ * would answer by what it knew when it was taken. Until these connections are at home
+ * what comes for them is lost, as on any wire.
+ */
+void exa_streams_losing(bool losing)
+{
+	if (losing)
+		atomic_inc(&exa_strays);
+	else
+		atomic_dec(&exa_strays);
+	smp_mb__after_atomic();	/* counted before the device is gone; see exa_stream_is_stray() */
+}
+
+/* At home. Locked. */
+void exa_stream_arrived(struct exa_stream *es)
+{
+	if (es->stray)
+		atomic_dec(&exa_strays);
+	es->stray = false;
+}
+
+/* A frame of no device of ours: is it for a connection that is on its way home? Under RCU. */
+bool exa_stream_is_stray(const struct exanic_rx_frame *frame, const struct exa_packet *packet)
+{
+	struct exa_stream *es;
+	bool found = false;
+
+	smp_rmb();		/* the device was looked for first */
+	if (!atomic_read(&exa_strays))
+		return false;
+	list_for_each_entry_rcu(es, &exa_streams_all, list) {
+		if (READ_ONCE(es->port) != frame->dev || READ_ONCE(es->place) == EXA_HOME)
+			continue;
+		spin_lock_bh(&es->lock);
+		found = es->sk && es->place != EXA_HOME && es->vid == packet->vid &&
+			ether_addr_equal(es->mac, packet->dmac) &&
+			inet_sk(es->sk)->inet_daddr == packet->saddr &&
+			inet_sk(es->sk)->inet_rcv_saddr == packet->daddr &&
+			inet_sk(es->sk)->inet_dport == packet->sport &&
+			inet_sk(es->sk)->inet_sport == packet->dport;
+		spin_unlock_bh(&es->lock);
+		if (found)
+			break;
+	}
+	return found;
+}
+
+/*
  * A device is going. What waits came by it perhaps: it was never acknowledged, so its
  * sender has it. Under exa_mutex.
  */
@@ -156,6 +206,10 @@ void exa_streams_device_gone(void)
 	list_for_each_entry(es, &exa_streams_all, list) {
 		spin_lock_bh(&es->lock);
 		exa_stream_send_home(es, EXASOCK_R_DEVICE);
+		if (es->place == EXA_LEAVING && !es->stray) {
+			es->stray = true;
+			atomic_inc(&exa_strays);
+		}
 		__skb_queue_purge(&es->held);
 		spin_unlock_bh(&es->lock);
 	}

@@ -352,7 +352,8 @@ static uintptr_t attach(int fd, uintptr_t was, bool stream)
 /* Is @fd a socket that has an entry, or may get one? */
 bool exa_may_attach(int fd)
 {
-	uintptr_t *cell = exa_cell_make(fd), is = cell ? load(cell) : EXA_NATIVE;
+	uintptr_t *cell = exa_confined() ? NULL : exa_cell_make(fd);
+	uintptr_t is = cell ? load(cell) : EXA_NATIVE;
 	int error = errno;
 
 	if (is == EXA_UNKNOWN && exa_environment()->default_disable)
@@ -378,7 +379,7 @@ static bool retry_now(uintptr_t *cell, uintptr_t is)
 /* A descriptor that has no entry (yet), or whose entry may be another process's */
 struct exa_entry *exa_find_slow(int fd)
 {
-	uintptr_t *cell = exa_cell_make(fd), is, becomes;
+	uintptr_t *cell = exa_confined() ? NULL : exa_cell_make(fd), is, becomes;
 	int error = errno;
 	struct exa_kept kept;
 	bool stream;
@@ -418,7 +419,7 @@ struct exa_entry *exa_find_slow(int fd)
 	exa_lock(&kept);
 	is = load(cell);
 	becomes = is;
-	if (!exa_cell_counts(is)) {
+	if (!exa_cell_counts(is) && !exa_confined()) {
 		becomes = attach(fd, is, stream);
 		store_release(cell, becomes);
 	}

@@ -120,6 +120,9 @@ void exa_unlock(const struct exa_kept *kept);
 void exa_disable(const char *why);
 bool exa_disabled(void);
 
+/* confine.c */
+bool exa_confined(void);
+
 /* Destination that was refused lately: that many sends go to the kernel without asking */
 struct exa_refusal {
 	u64 destination;

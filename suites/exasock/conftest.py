@@ -8,14 +8,17 @@ a process that spins may not run for many milliseconds, and the counters are to 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 
+from suites import capture
 from suites.exasock.compare import SPINNING, Compared
 from suites.guest import exasock, iproute
 from suites.outside import Outside
 from suites.place import Placed
 from suites.session import Session
+from suites.tcp_oracle import TcpOracle
 from suites.topology import INITIAL, Device, Namespace, Topology
 
 LINKS = ("port", "vlan", "macvlan")
@@ -93,3 +96,29 @@ def acquaint(compared: Compared, standing: Placed, one: Namespace, other: Namesp
         mac, device = standing.mac(there), standing.device(here, here.device())
         line = f"neigh replace {there.ip} lladdr {mac} dev {device} nud reachable"
         compared.session.agent.call(iproute.run, netns=here.netns, lines=[line])
+
+
+@dataclass
+class Examined:
+    """What the oracle of TCP has to know of a test. ``restored``: connections without a handshake, as
+    ``guest_tcp.restore`` makes them; ``gaps``: what is sent may be lost before the port, as its link is down.
+    """
+
+    restored: bool = False
+    gaps: bool = False
+
+    def objections(self, wire: Outside, end: str) -> list[str]:
+        cut = not capture.reaches(wire.captures, end, wire.began)
+        oracle = TcpOracle(
+            end, joined=self.restored or cut, scale=7 if self.restored else None, gaps=self.gaps, cut=cut
+        )
+        return oracle.examine(wire.captured(end))
+
+
+@pytest.fixture
+def examined(wire: Outside, session: Session) -> Iterator[Examined]:
+    """Afterwards the oracle of TCP reads what passed both ports (``suites.tcp_oracle``)."""
+    about = Examined()
+    yield about
+    found = [one for end in session.devices for one in about.objections(wire, end)]
+    assert not found, f"{len(found)} objections of the oracle of TCP:\n" + "\n".join(found[:20])

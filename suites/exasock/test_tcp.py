@@ -23,12 +23,13 @@ from suites import capture
 from suites.capture import Captured
 from suites.exasock import guest_streams, guest_tcp
 from suites.exasock.compare import SPINNING, Compared
-from suites.exasock.conftest import acquaint, peer, subject
+from suites.exasock.conftest import Examined, acquaint, peer, subject
 from suites.guest import exasock, iproute, namespaces, streams
 from suites.place import Placed
 from suites.session import KERNEL, Session, SocketKind
 from suites.topology import Device, Namespace, Topology
 
+pytestmark = pytest.mark.usefixtures("examined")
 Place = Callable[[Topology], Placed]
 Defer = Callable[..., None]
 Json = dict[str, Any]
@@ -149,14 +150,21 @@ def _tcp(session: Session, place: Place, compared: Compared, kinds: tuple[Socket
     return Tcp(session, compared, standing, kinds)
 
 
+def made(
+    session: Session, place: Place, compared: Compared, kinds: tuple[SocketKind, SocketKind]
+) -> Iterator[Tcp]:
+    """What a fixture yields: both ends of these kinds, acquainted; afterwards all is closed."""
+    tcp = _tcp(session, place, compared, kinds)
+    compared.soiled = True
+    yield tcp
+    tcp.close()
+    compared.soiled = False
+
+
 @pytest.fixture(params=list(SIDES))
 def tcp(request: pytest.FixtureRequest, session: Session, place: Place, compared: Compared) -> Iterator[Tcp]:
     """Accelerated on one side, the other, both."""
-    made = _tcp(session, place, compared, SIDES[request.param])
-    compared.soiled = True
-    yield made
-    made.close()
-    compared.soiled = False
+    yield from made(session, place, compared, SIDES[request.param])
 
 
 @pytest.fixture(params=list(KINDS))
@@ -164,11 +172,7 @@ def any_tcp(
     request: pytest.FixtureRequest, session: Session, place: Place, compared: Compared
 ) -> Iterator[Tcp]:
     """The same, and the kernel's own: the oracle."""
-    made = _tcp(session, place, compared, KINDS[request.param])
-    compared.soiled = True
-    yield made
-    made.close()
-    compared.soiled = False
+    yield from made(session, place, compared, KINDS[request.param])
 
 
 # --- bytes --------------------------------------------------------------------------------------------------
@@ -239,8 +243,9 @@ def test_a_wire_that_misbehaves(tcp: Tcp, defer: Defer, impairment: str) -> None
 
 
 @pytest.mark.parametrize("before", [1000, 3_000_000])
-def test_sequence_numbers_wrap(tcp: Tcp, before: int) -> None:
+def test_sequence_numbers_wrap(tcp: Tcp, examined: Examined, before: int) -> None:
     """N10: sequence numbers of both directions pass zero in the middle, taken or at home."""
+    examined.restored = True
     at = {"a": (1 << 32) - before, "peer": (1 << 32) - before - 777}
     ends = {"a": ["10.1.0.1", 7600], "peer": ["10.1.0.2", PORT]}
     for worker, here, there in ((tcp.client, "a", "peer"), (tcp.server, "peer", "a")):
@@ -522,10 +527,11 @@ def test_the_congestion_window_grows(tcp: Tcp, defer: Defer) -> None:
     assert most_under_way(tcp.compared.wire.captured("card0:0")[mark:]) > 16
 
 
-def test_the_port_moves_away_and_back(tcp: Tcp) -> None:
+def test_the_port_moves_away_and_back(tcp: Tcp, examined: Examined) -> None:
     """N8: the port goes to another namespace while bytes flow: the connection waits, as the kernel's would,
     and goes on when it is back."""
     agent, session = tcp.session.agent, tcp.session
+    examined.gaps = True
     tcp.open()
     tcp.warm()
     tcp.begin(400_000, 400_000, seed=80)
@@ -577,10 +583,13 @@ def overlapping(pairs: int) -> Topology:
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_overlapping_namespaces(session: Session, place: Place, compared: Compared, side: str) -> None:
+def test_overlapping_namespaces(
+    session: Session, place: Place, compared: Compared, examined: Examined, side: str
+) -> None:
     """N3, N4: in eight pairs of namespaces the same addresses, ports and numbers: each connection has its own
     bytes only, also while segments forged by the other pairs' numbers come by other VLANs."""
     session.agent.load(streams)
+    examined.restored = True
     pairs = 8
     standing = place(overlapping(pairs))
     compared.soiled = True

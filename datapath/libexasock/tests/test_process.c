@@ -3,7 +3,9 @@
 
 #define _GNU_SOURCE
 #include <sched.h>
+#include <linux/seccomp.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 
 #include "tests/test.h"
 
@@ -240,6 +242,36 @@ static void test_fork_busy(void)
 	CHECK(!pthread_join(thread, NULL));
 }
 
+/* Strictly: whoever makes another call than read, write and exit is killed */
+static void confined_child(const struct pair *two)
+{
+	char got[8];
+
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT))
+		_exit(1);
+	if (write(two->out, "inside", 6) != 6 || read(two->in, got, sizeof(got)) != 6 ||
+	    memcmp(got, "inside", 6))
+		syscall(SYS_exit, 1);
+	syscall(SYS_exit, 0);
+}
+
+static void test_confined(void)
+{
+	struct pair two = looked();
+	unsigned int attached = fake_calls.attach;
+	pid_t child = fork();
+
+	if (!child)
+		confined_child(&two);
+	ended_well(child);
+	/* one that is refused ends it all the same */
+	CHECK(prctl(PR_SET_SECCOMP, 99) == -1 && errno == EINVAL);
+	CHECK(fake_calls.detach == 1);
+	say(&two, "natively");
+	expect(two.in, MSG_DONTWAIT, "natively");
+	CHECK(fake_calls.attach == attached);
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -251,6 +283,7 @@ int main(void)
 		{ test_vfork, "a vfork child changes nothing of its parent's" },
 		{ test_spawn, "nor does posix_spawn" },
 		{ test_unshare, "threads with separate descriptors end acceleration" },
+		{ test_confined, "a program that confines itself makes no call that it does not make natively" },
 		{ test_fork_busy, "a fork amid other threads' attaching leaves a usable child" },
 	};
 
