@@ -16,6 +16,7 @@ from suites.place import Placed
 
 #: Sizes without FCS around the ends of 120-byte chunks (with FCS: 4 more), and the extremes.
 CHUNK_ENDS = [60, 115, 116, 117, 235, 236, 237, 355, 356, 357, 1196, 1197, 1513, 1514]
+OTHER = "02:00:00:00:0b:0b"
 KINDS = {"aborted": "rx_aborted", "bad_crc": "rx_crc", "overflow": "rx_hw_lost"}
 
 
@@ -101,17 +102,26 @@ def test_address_filter(ports: Placed, driver: Driver) -> None:
     driver.run("ip", "link", "set", "p1", "promisc", "off", netns="b")
 
 
-def test_own_address_changes_while_up(ports: Placed, driver: Driver) -> None:
-    """A new MAC address is in force at once, in the card too (5)."""
-    driver.run("ip", "link", "set", "p1", "address", "02:00:00:00:0b:0b", netns="b")
+def readdress(driver: Driver, defer: Callable[..., None]) -> None:
+    """Give port 1 another address, until the end of the test."""
+    permanent = driver.run("ethtool", "-P", "p1", netns="b").split()[-1]
+    defer(driver.run, "ip", "link", "set", "p1", "address", permanent, netns="b")
+    driver.run("ip", "link", "set", "p1", "address", OTHER, netns="b")
+
+
+def test_own_address_changes_while_up(ports: Placed, driver: Driver, defer: Callable[..., None]) -> None:
+    """A new MAC address is in force at once (5)."""
+    readdress(driver, defer)
     driver.run("ip", "neigh", "flush", "all", netns="a")
     driver.ping()
-    assert "02:00:00:00:0b:0b" in driver.run("ip", "neigh", netns="a")
-    original = driver.session.control.ports()
-    assert any(one["mac"] == "02:00:00:00:0b:0b" for one in original)
-    driver.run("ethtool", "-P", "p1", netns="b")
-    permanent = driver.run("ethtool", "-P", "p1", netns="b").split()[-1]
-    driver.run("ip", "link", "set", "p1", "address", permanent, netns="b")
+    assert OTHER in driver.run("ip", "neigh", netns="a")
+
+
+@pytest.mark.card("emulated")
+def test_own_address_is_the_cards_too(ports: Placed, driver: Driver, defer: Callable[..., None]) -> None:
+    """The card's register has the new address, as soon as the interface has (5)."""
+    readdress(driver, defer)
+    assert any(one["mac"] == OTHER for one in driver.session.control.ports())
 
 
 def test_tcp_segments_are_cut_by_the_driver(
