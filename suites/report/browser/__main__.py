@@ -16,6 +16,7 @@ UNFOLD = """(() => {
   const tests = [...document.querySelectorAll('details.test')]
   const one = tests.find((one) => one.querySelector('svg use')) || tests[0]
   for (let at = one; at; at = at.parentElement) if (at.tagName === 'DETAILS') at.open = true
+  one.querySelectorAll('details').forEach((inner) => inner.open = Boolean(inner.querySelector('svg use')))
   one.scrollIntoView()
 })()"""
 

@@ -200,6 +200,11 @@ def test_the_accelerator_is_told_when_the_newest_part_has_no_lab() -> None:
     assert "tcg" in parsed.text.split("Parts\n")[0]
 
 
+def test_a_selection_is_named_so_among_the_parts() -> None:
+    _text, parsed = rendered(record(sample("test_a"), selection="suites/test_sample.py"))
+    assert "some of suites" in parsed.section("Parts\n").split("Failures\n")[0]
+
+
 def test_empty_states_are_said_plainly() -> None:
     """One kind of card, nothing earlier, no figures, no failure."""
     _text, parsed = rendered(record(sample("test_a")))

@@ -158,17 +158,17 @@ def test_a_test_by_name_is_a_selection(folder: Path) -> None:
 def test_parts_are_what_the_makefile_runs() -> None:
     """No run of ``make`` is told to be a selection."""
     lines = (ROOT / "Makefile").read_text().replace("\\\n", " ").splitlines()
+    takes_one = ("-m", "--ignore", "-n", "--dist")
     for part, whole in WHOLE.items():
-        (line,) = [one for one in lines if f"--record {part} " in f"{one} " and "--again" not in one]
-        words = shlex.split(line.split(f"--record {part}")[1])
-        marker = words[words.index("-m") + 1] if "-m" in words else ""
-        ignored = tuple(words[at + 1] for at, word in enumerate(words) if word == "--ignore")
-        given = {"-m", marker, "--ignore", *ignored}
-        assert (whole.folders, whole.marker, whole.ignored) == (
-            tuple(one for one in words if one not in given),
-            marker,
-            ignored,
-        )
+        runs = [one for one in lines if f"--record {part} " in f"{one} " and "--again" not in one]
+        assert runs
+        for line in runs:
+            words = shlex.split(line.split(f"--record {part}")[1])
+            options = [(word, words[at + 1]) for at, word in enumerate(words) if word in takes_one]
+            given = {word for option in options for word in option}
+            assert tuple(one for one in words if one not in given) == whole.folders, line
+            assert [value for name, value in options if name == "-m"] == [whole.marker] * bool(whole.marker)
+            assert tuple(value for name, value in options if name == "--ignore") == whole.ignored
 
 
 def test_again_is_of_what_failed_and_of_nothing_else(folder: Path) -> None:
