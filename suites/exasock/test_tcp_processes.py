@@ -18,7 +18,7 @@ from lab.deadline import scaled
 from lab.guest.client import Agent
 from suites.exasock import guest_handing, guest_tcp, guest_uring
 from suites.exasock.compare import SPINNING, Compared
-from suites.exasock.conftest import acquaint
+from suites.exasock.conftest import Examined, acquaint
 from suites.exasock.test_programs import BRIEFLY
 from suites.exasock.test_tcp import SIDES, Tcp, made
 from suites.guest import namespaces
@@ -113,10 +113,11 @@ def test_used_by_io_uring(tcp: Tcp) -> None:
 
 @pytest.mark.expects("[Ll]ink", "carrier")
 @pytest.mark.parametrize("end", ["card0:0", "card0:1"])
-def test_a_cable_pulled_and_put_back(tcp: Tcp, defer: Defer, end: str) -> None:
+def test_a_cable_pulled_and_put_back(tcp: Tcp, examined: Examined, defer: Defer, end: str) -> None:
     """N8: the cable of either side goes and comes back under way: the connection waits, and goes on."""
     control, agent = tcp.session.control, tcp.session.agent
     netns = "a" if end == "card0:0" else "peer"
+    examined.gaps = True
     tcp.open()
     tcp.warm()
     defer(control.link, end, True)

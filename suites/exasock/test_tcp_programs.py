@@ -123,7 +123,8 @@ def iperf(pairs: TcpPairs) -> None:
             assert size // 2 < end["sum_received"]["bytes"] <= end["sum_sent"]["bytes"], end
         for server in servers:
             assert server.wait(scaled(3)) == 0
-    pairs.past_the_kernel(sent=pairs.ours, claimed=pairs.ours)
+    if len(pairs.ours) == 1:  # else nothing of it is ever quiet, and it is all the kernel's
+        pairs.past_the_kernel(sent=pairs.ours, claimed=pairs.ours)
 
 
 NGINX = """

@@ -283,7 +283,7 @@ int main(void)
 		{ test_vfork, "a vfork child changes nothing of its parent's" },
 		{ test_spawn, "nor does posix_spawn" },
 		{ test_unshare, "threads with separate descriptors end acceleration" },
-		{ test_confined, "a program that confines itself makes no call that it does not make natively" },
+		{ test_confined, "who confines itself makes no calls but its own" },
 		{ test_fork_busy, "a fork amid other threads' attaching leaves a usable child" },
 	};
 
