@@ -95,6 +95,17 @@ def cookies(names: list[str]) -> dict[str, int]:
     return {name: cookie(name) for name in names}
 
 
+def sent_by_kernel(names: list[str]) -> dict[str, int]:
+    """Datagrams that the kernel's own UDP has sent in each namespace (UdpOutDatagrams), since it began."""
+    found = {}
+    for name in names:
+        with in_netns(name):
+            lines = Path("/proc/thread-self/net/snmp").read_text(encoding="ascii").splitlines()
+        keys, values = (line.split() for line in lines if line.startswith("Udp:"))
+        found[name] = int(dict(zip(keys, values, strict=True))["OutDatagrams"])
+    return found
+
+
 def accelerated(netns: str | None = None, everything: bool = True) -> list[Json]:
     """Every attachment: of all namespaces, or of ``netns`` alone as one sees it who is there.
 
