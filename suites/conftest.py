@@ -70,6 +70,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="stop in the lab where a test fails: say how to get in; a shell when there is a terminal",
     )
+    group.addoption(
+        "--roles", action="store_true", help="have Ansible prepare the guest that plays a host, too"
+    )
     group.addoption("--topology-only", action="store_true", help="draw what each test stands on, run nothing")
 
 
