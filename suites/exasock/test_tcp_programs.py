@@ -24,8 +24,8 @@ import pytest
 
 from lab.deadline import Deadline, scaled
 from lab.guest.client import Process
-from suites.exasock import guest_tcp_services, test_programs
-from suites.exasock.test_programs import BRIEFLY, OURS, THEIRS, Pairs, no_fault
+from suites.exasock import guest_tcp_services
+from suites.exasock.program_pairs import BRIEFLY, OURS, SOCKPERF, THEIRS, Pairs, no_fault
 from suites.guest import streams
 from suites.place import Placed
 from suites.session import Session
@@ -100,7 +100,7 @@ def shell(*lines: str) -> list[str]:
 
 def sockperf(pairs: TcpPairs) -> None:
     """Ping-pong: nothing lost, twice or out of order."""
-    there = (*test_programs.SOCKPERF, "--tcp")
+    there = (*SOCKPERF, "--tcp")
     pairs.serve(lambda _: ["sockperf", "server", *there], r"using recvfrom")
     for told in pairs.ask(lambda _: ["sockperf", "ping-pong", *there, "-t", "1"]):
         no_fault(told)
