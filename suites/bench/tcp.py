@@ -219,14 +219,19 @@ def namespace_costs(session: Session) -> tuple[Figures, Remarks]:
     standing = Placed(session, Topology("connections among many", many))
     costs = {count: Taken() for count in COUNTS}
     ways = [way("exasock", PORT, "n1", "p1"), doorbell(64 + TAG, "-")]
-    with patient(session), stream_cost(session, 64, CONNECTIONS, *ways) as sender:
-        measured = Measured(session, sender, 1)
-        for round_ in range(-1, ROUNDS):
-            for count in COUNTS if round_ % 2 else reversed(COUNTS):
-                sender.command(f"hold n p {count}", 60)
-                into = costs[count] if round_ >= 0 else Taken()
-                sender.command(f"turns 0 {MESSAGES}")  # the kernel frees what was closed meanwhile
-                measured.turns(0, MESSAGES, into, measured.ring())
+    room = 2 * (COUNTS[-1] + CONNECTIONS)  # both ends of each connection
+    before = session.agent.call(exasock.parameter, name="max_sockets", value=room)
+    try:
+        with patient(session), stream_cost(session, 64, CONNECTIONS, *ways) as sender:
+            measured = Measured(session, sender, 1)
+            for round_ in range(-1, ROUNDS):
+                for count in COUNTS if round_ % 2 else reversed(COUNTS):
+                    sender.command(f"hold n p {count}", 60)
+                    into = costs[count] if round_ >= 0 else Taken()
+                    sender.command(f"turns 0 {MESSAGES}")  # the kernel frees what was closed meanwhile
+                    measured.turns(0, MESSAGES, into, measured.ring())
+    finally:
+        session.agent.call(exasock.parameter, name="max_sockets", value=before)
     for count in COUNTS:
         figures[f"tcp_cost_ns{count}_us"] = costs[count].whole.median
         remarks[f"tcp_cost_ns{count}_us"] = costs[count].whole.spread()
