@@ -34,6 +34,8 @@ ROUNDS = 16
 CONNECTIONS, MESSAGES, RINGS, LOOKS = 32, 1024, 500, 2000
 KINDS = ("kernel", "exasock")
 COUNTS = (1, 16, 128, 512)
+#: Figure, requests on each connection, connections of one turn.
+CONNECTS = (("connect", 0, 20), ("connect_ask", 1, 20), ("connect_ask16", 16, 5), ("connect_ask64", 64, 2))
 #: Percent of the bytes below which a figure would be of something else than it is called.
 LEAST_SHARE = 80
 #: Messages whose system calls are counted.
@@ -264,12 +266,12 @@ def change_costs(session: Session) -> tuple[Figures, Remarks]:
 
 
 def connect_costs(session: Session) -> tuple[Figures, Remarks]:
-    """Connections that come and go, with no, one and sixteen requests on each"""
+    """Connections that come and go, with no, one, sixteen and sixty-four requests on each"""
     figures: Figures = {}
     remarks: Remarks = {}
     standing = Placed(session, two_ports())
     clock = GuestClock(session.lab)
-    for name, requests, count in (("connect", 0, 20), ("connect_ask", 1, 20), ("connect_ask16", 16, 5)):
+    for name, requests, count in CONNECTS:
         ways = [way(kind, PORT + at) for at, kind in enumerate(KINDS)]
         passed, used = [Costs(), Costs()], [Costs(), Costs()]
         with programs.Sender(session, ways, "connect_cost") as sender:

@@ -246,8 +246,8 @@ def test_connections_come_and_go(brief_tcp: Tcp, request: pytest.FixtureRequest)
     server = tcp.server.call(guest_churn.stop, label="s")
     assert server["accepted"] == count + 20 and server["ended"] + server["failed"] >= count + 20 - 1, server
     grown = before["available"] - agent.call(guest_churn.memory)["available"]
-    # A connection's memory is 150 KiB: were one in four left, it would show. KiB.
-    assert grown < 150 * max(count, 400) / 4, f"{grown} KiB of memory less after {count} connections"
+    # KiB; a connection's memory is 150: were a hundred left, however many came and went, it would show.
+    assert grown < 150 * 100, f"{grown} KiB of memory less after {count} connections"
 
 
 def test_a_full_backlog_and_a_slow_accept(any_tcp: Tcp) -> None:

@@ -283,7 +283,7 @@ def test_windows_are_scaled_beyond_the_handshake() -> None:
 
 
 def test_a_capture_that_begins_with_a_probe() -> None:
-    """A probe of a window or of the peer's life has the number before; a byte that is missing later is told."""
+    """A probe, of a window or of the peer's life, has the number before; a byte missing later is told."""
     talk = Talk()
     talk.say("A", 10, 50)
     talk.hear("A", 50, 11)

@@ -9,7 +9,7 @@
 
 #define STREAMS_MOST	2048
 /* Messages by turns, after which a connection that can be taken has been */
-#define TURNS		12
+#define TURNS		20
 #define TRIES		200
 #define SETTLE_US	2000
 
