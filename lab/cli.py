@@ -291,11 +291,4 @@ def leases() -> None:
 
 def main() -> None:
     """Entry of ``python -m lab``."""
-    with console.reporting():
-        try:
-            sys.exit(cli.main(prog_name="lab", standalone_mode=False) or 0)
-        except click.Abort:
-            raise KeyboardInterrupt from None
-        except click.ClickException as problem:
-            problem.show()
-            sys.exit(problem.exit_code)
+    console.run(cli, "lab")

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+import click
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.markup import escape
@@ -158,3 +159,16 @@ def reporting() -> Iterator[None]:
         die(problem.message, problem.hint)
     except KeyboardInterrupt:
         die("interrupted", status=130)
+
+
+def run(command: click.Command, name: str) -> NoReturn:
+    """A command as a whole program: its errors for people, Ctrl-C as everywhere, and its exit status."""
+    with reporting():
+        try:
+            sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
+        except click.Abort:
+            raise KeyboardInterrupt from None
+        except click.ClickException as problem:
+            problem.show()
+            sys.exit(problem.exit_code)
+    raise AssertionError("not reached")

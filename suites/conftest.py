@@ -198,26 +198,18 @@ def is_native(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def _card_kind(request: pytest.FixtureRequest) -> None:
-    """Skip a test that needs another kind of card, with that reason."""
-    marker = request.node.get_closest_marker("card")
-    if marker is None:
+def _suits(request: pytest.FixtureRequest) -> None:
+    """Skip a test that needs another kind of card, or what this card cannot do, with that reason."""
+    kinds, abilities = (request.node.get_closest_marker(name) for name in ("card", "needs"))
+    if kinds is None and abilities is None:
         return
     session: Session = request.getfixturevalue("session")
-    kind = str(session.lab.facts.get("card_kind", "emulated"))
-    recorder.notes(request.node).card = kind
-    if kind not in marker.args:
-        pytest.skip(f"needs a card that is {' or '.join(marker.args)}; this lab's is {kind}")
-
-
-@pytest.fixture(autouse=True)
-def _needs(request: pytest.FixtureRequest) -> None:
-    """Skip a test that needs what this card cannot do, with that reason."""
-    marker = request.node.get_closest_marker("needs")
-    if marker is None:
-        return
-    session: Session = request.getfixturevalue("session")
-    missing = [name for name in marker.args if not session.can().get(name)]
+    if kinds is not None:
+        kind = str(session.lab.facts.get("card_kind", "emulated"))
+        recorder.notes(request.node).card = kind
+        if kind not in kinds.args:
+            pytest.skip(f"needs a card that is {' or '.join(kinds.args)}; this lab's is {kind}")
+    missing = [name for name in abilities.args if not session.can().get(name)] if abilities else []
     if missing:
         pytest.skip(f"needs a card with {', '.join(missing)}; this lab's has none")
 

@@ -209,6 +209,8 @@ class End:
     peer_terms: Terms | None = None
     #: What was said: up to here; its bytes; where its FIN is; whether all of it was ended by a RST.
     most: int = 0
+    #: The first that was captured has no byte: it may be a probe, whose number is one before what comes next.
+    probed: bool = False
     bytes: Said = field(default_factory=Said)
     fin: int | None = None
     reset: bool = False
@@ -279,6 +281,7 @@ class End:
                 return ["no connection has begun here"]
             self.own = Line(one.seq - 1 & 0xFFFFFFFF, 1)
             self.most = self.bytes.first = 1
+            self.probed = self.cut and not one.length
         found = self._place(one) + self._stamps(one)
         if one.flags & ACK:
             found += self._acknowledgment(one)
@@ -306,8 +309,9 @@ class End:
         start = self.own.place(one.seq)
         data = start + bool(one.flags & SYN)
         end = data + len(one.payload)
-        if start > self.most and not self.gaps:
+        if start > self.most + self.probed and not self.gaps:
             found.append(f"{start - self.most} bytes before it were never sent")
+        self.probed &= start == self.most and not one.length
         if one.payload:
             if self.reset:
                 found.append("data after its own reset")

@@ -89,14 +89,7 @@ def status(config: Config, nights: int) -> None:
 
 def main() -> None:
     """Entry of ``python -m lab.nightly``."""
-    with console.reporting():
-        try:
-            sys.exit(cli.main(prog_name="lab.nightly", standalone_mode=False) or 0)
-        except click.Abort:
-            raise KeyboardInterrupt from None
-        except click.ClickException as problem:
-            problem.show()
-            sys.exit(problem.exit_code)
+    console.run(cli, "lab.nightly")
 
 
 if __name__ == "__main__":

@@ -118,6 +118,9 @@ def main() -> None:
     target.write_text(json.dumps(flat, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     Console(width=150).print(table(figures, remarks, machine, not options.only))
     print(f"written to {target}")
+    if bench.failed:
+        told = "; ".join(f"{name}: {why.strip()}" for name, why in bench.failed.items())
+        console.die(f"not measured: {told}", hint=f"the others are; again: --only {' '.join(bench.failed)}")
 
 
 if __name__ == "__main__":

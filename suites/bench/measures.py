@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from lab import api, placement
 from lab.console import step
 from lab.deadline import scaled
+from lab.errors import LabError
 from suites.bench import attachments, changes, hot_path, programs, tcp, udp
 from suites.bench.machine import Meter
 from suites.exasock.compare import SPINNING
@@ -27,6 +28,7 @@ from suites.topology import Device, Namespace, Topology
 from suites.traffic import Traffic
 
 Figures = dict[str, float]
+Measure = Callable[[Session], tuple[Figures, dict[str, str]] | None]
 ROUNDS = 5
 #: How small datagrams may be sent and received: segmented by the kernel (UDP_SEGMENT), merged (UDP_GRO). The
 #: first is the figure with a goal; in the others the stack carries many frames as one.
@@ -75,24 +77,41 @@ class Bench:
     name: str
     figures: Figures = field(default_factory=dict)
     remarks: dict[str, str] = field(default_factory=dict)
+    #: What could not be measured, by name, and why.
+    failed: dict[str, str] = field(default_factory=dict)
 
     def run(self, only: Collection[str] = ()) -> None:
-        """The measures of the lab, in order: all, in a freshly booted one, or those named, in any."""
+        """The measures of the lab, in order: all, in a freshly booted one, or those named, in any.
+
+        One that fails costs its own figures only: it is noted in ``failed``, and the next has a fresh guest.
+        """
         session = Session(api.up(self.name)) if only else self.warm_up()
         with session.lab:
             for name, measure in self.measures().items():
                 if not only or name in only:
-                    with step((measure.__doc__ or name).splitlines()[0]):
-                        measure(session)
-            if not only or not ACCELERATED.keys().isdisjoint(only):
+                    session = self._measured(session, name, measure)
+            wanted = [name for name in ACCELERATED if not only or name in only]
+            if wanted:
                 programs.install(session)
-            for name, costs in ACCELERATED.items():
-                if not only or name in only:
-                    with step((costs.__doc__ or name).splitlines()[0]):
-                        figures, remarks = costs(session)
-                    self.figures |= figures
-                    self.remarks |= remarks
+            for name in wanted:
+                session = self._measured(session, name, ACCELERATED[name])
             session.close()
+
+    def _measured(self, session: Session, name: str, measure: Measure) -> Session:
+        """One of them; the session for the next."""
+        try:
+            with step((measure.__doc__ or name).splitlines()[0]):
+                figures, remarks = measure(session) or ({}, {})
+        except LabError as error:
+            self.failed[name] = error.message
+            session.close()
+            session.lab.restart()
+            session = Session(session.lab)
+            programs.install(session)
+        else:
+            self.figures |= figures
+            self.remarks |= remarks
+        return session
 
     def measures(self) -> dict[str, Callable[[Session], None]]:
         """Those of the lab itself, by name."""

@@ -34,6 +34,8 @@ ROUNDS = 16
 CONNECTIONS, MESSAGES, RINGS, LOOKS = 32, 1024, 500, 2000
 KINDS = ("kernel", "exasock")
 COUNTS = (1, 16, 128, 512)
+#: Figure, requests on each connection, connections of one turn.
+CONNECTS = (("connect", 0, 20), ("connect_ask", 1, 20), ("connect_ask16", 16, 5), ("connect_ask64", 64, 2))
 #: Percent of the bytes below which a figure would be of something else than it is called.
 LEAST_SHARE = 80
 #: Messages whose system calls are counted.
@@ -219,14 +221,19 @@ def namespace_costs(session: Session) -> tuple[Figures, Remarks]:
     standing = Placed(session, Topology("connections among many", many))
     costs = {count: Taken() for count in COUNTS}
     ways = [way("exasock", PORT, "n1", "p1"), doorbell(64 + TAG, "-")]
-    with patient(session), stream_cost(session, 64, CONNECTIONS, *ways) as sender:
-        measured = Measured(session, sender, 1)
-        for round_ in range(-1, ROUNDS):
-            for count in COUNTS if round_ % 2 else reversed(COUNTS):
-                sender.command(f"hold n p {count}", 60)
-                into = costs[count] if round_ >= 0 else Taken()
-                sender.command(f"turns 0 {MESSAGES}")  # the kernel frees what was closed meanwhile
-                measured.turns(0, MESSAGES, into, measured.ring())
+    room = 2 * (COUNTS[-1] + CONNECTIONS)  # both ends of each connection
+    before = session.agent.call(exasock.parameter, name="max_sockets", value=room)
+    try:
+        with patient(session), stream_cost(session, 64, CONNECTIONS, *ways) as sender:
+            measured = Measured(session, sender, 1)
+            for round_ in range(-1, ROUNDS):
+                for count in COUNTS if round_ % 2 else reversed(COUNTS):
+                    sender.command(f"hold n p {count}", 60)
+                    into = costs[count] if round_ >= 0 else Taken()
+                    sender.command(f"turns 0 {MESSAGES}")  # the kernel frees what was closed meanwhile
+                    measured.turns(0, MESSAGES, into, measured.ring())
+    finally:
+        session.agent.call(exasock.parameter, name="max_sockets", value=before)
     for count in COUNTS:
         figures[f"tcp_cost_ns{count}_us"] = costs[count].whole.median
         remarks[f"tcp_cost_ns{count}_us"] = costs[count].whole.spread()
@@ -259,12 +266,12 @@ def change_costs(session: Session) -> tuple[Figures, Remarks]:
 
 
 def connect_costs(session: Session) -> tuple[Figures, Remarks]:
-    """Connections that come and go, with no, one and sixteen requests on each"""
+    """Connections that come and go, with no, one, sixteen and sixty-four requests on each"""
     figures: Figures = {}
     remarks: Remarks = {}
     standing = Placed(session, two_ports())
     clock = GuestClock(session.lab)
-    for name, requests, count in (("connect", 0, 20), ("connect_ask", 1, 20), ("connect_ask16", 16, 5)):
+    for name, requests, count in CONNECTS:
         ways = [way(kind, PORT + at) for at, kind in enumerate(KINDS)]
         passed, used = [Costs(), Costs()], [Costs(), Costs()]
         with programs.Sender(session, ways, "connect_cost") as sender:

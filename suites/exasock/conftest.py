@@ -14,34 +14,16 @@ import pytest
 
 from suites import capture
 from suites.exasock.compare import SPINNING, Compared
-from suites.guest import exasock, iproute
+from suites.exasock.ends import LINKS, acquaint, peer, subject
+from suites.exasock.tcp_pair import KINDS, SIDES, Tcp, made
+from suites.guest import exasock
 from suites.outside import Outside
 from suites.place import Placed
 from suites.session import Session
 from suites.tcp_oracle import TcpOracle
-from suites.topology import INITIAL, Device, Namespace, Topology
+from suites.topology import INITIAL, Namespace, Topology
 
-LINKS = ("port", "vlan", "macvlan")
-VID = 5
 PATIENCE = {"hold_us": 100_000, "fresh_us": 10_000_000}
-
-
-def subject(
-    name: str, link: str, address: str = "10.1.0.1/24", port: str = "card0:0", mtu: int | None = None
-) -> Namespace:
-    """A namespace with one device of this kind on a port."""
-    if link == "vlan":
-        device = Device("vlan", "lan0", port, vid=VID, addresses=(address,))
-    elif link == "macvlan":
-        device = Device("macvlan", "lan0", port, mac="02:00:00:00:aa:01", addresses=(address,))
-    else:
-        device = Device("port", "lan0", port, mtu=mtu, addresses=(address,))
-    return Namespace(name, (device,))
-
-
-def peer(link: str, mtu: int | None = None) -> Namespace:
-    """The other side, on the card's other port, in the same VLAN."""
-    return subject("peer", "vlan" if link == "vlan" else "port", "10.1.0.2/24", "card0:1", mtu)
 
 
 @pytest.fixture
@@ -88,16 +70,6 @@ def two(place: Callable[[Topology], Placed], compared: Compared) -> tuple[Placed
     return standing, one, other
 
 
-def acquaint(compared: Compared, standing: Placed, one: Namespace, other: Namespace) -> None:
-    """Both know each other's MAC address, and have just had it confirmed."""
-    for namespace in (one, other):
-        compared.session.agent.call(exasock.unlimited_errors, netns=namespace.netns)
-    for here, there in ((one, other), (other, one)):
-        mac, device = standing.mac(there), standing.device(here, here.device())
-        line = f"neigh replace {there.ip} lladdr {mac} dev {device} nud reachable"
-        compared.session.agent.call(iproute.run, netns=here.netns, lines=[line])
-
-
 @dataclass
 class Examined:
     """What the oracle of TCP has to know of a test. ``restored``: connections without a handshake, as
@@ -122,3 +94,25 @@ def examined(wire: Outside, session: Session) -> Iterator[Examined]:
     yield about
     found = [one for end in session.devices for one in about.objections(wire, end)]
     assert not found, f"{len(found)} objections of the oracle of TCP:\n" + "\n".join(found[:20])
+
+
+@pytest.fixture(params=list(SIDES))
+def tcp(
+    request: pytest.FixtureRequest,
+    session: Session,
+    place: Callable[[Topology], Placed],
+    compared: Compared,
+) -> Iterator[Tcp]:
+    """Accelerated on one side, the other, both."""
+    yield from made(session, place, compared, SIDES[request.param])
+
+
+@pytest.fixture(params=list(KINDS))
+def any_tcp(
+    request: pytest.FixtureRequest,
+    session: Session,
+    place: Callable[[Topology], Placed],
+    compared: Compared,
+) -> Iterator[Tcp]:
+    """The same, and the kernel's own: the oracle."""
+    yield from made(session, place, compared, KINDS[request.param])

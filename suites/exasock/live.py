@@ -9,7 +9,7 @@ from typing import Any
 from lab.guest.client import Agent
 from suites.exasock import guest_calls
 from suites.exasock.compare import SPINNING, Compared
-from suites.exasock.conftest import acquaint
+from suites.exasock.ends import acquaint
 from suites.exasock.steps import Steps, data, do, look, opened, ready
 from suites.guest import exasock, iproute
 from suites.place import Placed

@@ -12,7 +12,7 @@ import pytest
 
 from lab.deadline import Deadline, scaled
 from suites.exasock.compare import Compared
-from suites.exasock.conftest import peer, subject
+from suites.exasock.ends import peer, subject
 from suites.exasock.test_under_traffic import KINDS, NO_FAULT, SOME, Flowing
 from suites.guest import exasock, health, namespaces
 from suites.place import Placed

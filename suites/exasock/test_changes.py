@@ -15,7 +15,7 @@ import pytest
 
 from suites.exasock import guest_calls
 from suites.exasock.compare import SPINNING, Compared
-from suites.exasock.conftest import acquaint, peer, subject
+from suites.exasock.ends import acquaint, peer, subject
 from suites.exasock.live import KINDS, ONE, OTHER, Live, lively
 from suites.exasock.steps import Steps, data, do, opened, ready
 from suites.guest import exasock, namespaces

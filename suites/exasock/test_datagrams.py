@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pytest
 
 from suites.exasock.compare import Compared
-from suites.exasock.conftest import acquaint, peer, subject
+from suites.exasock.ends import acquaint, peer, subject
 from suites.exasock.steps import LONG, Steps, data, do, echo, look, opened, ready
 from suites.place import Placed
 from suites.topology import Namespace, Topology

@@ -18,7 +18,7 @@ import pytest
 from lab.deadline import scaled
 from suites.exasock import guest_calls, guest_fuzz
 from suites.exasock.compare import SPINNING, Compared
-from suites.exasock.conftest import acquaint
+from suites.exasock.ends import acquaint
 from suites.exasock.steps import Steps, data, do, opened
 from suites.guest import exasock
 from suites.place import Placed

@@ -16,7 +16,7 @@ import pytest
 from lab.deadline import scaled
 from suites.exasock import guest_calls
 from suites.exasock.compare import SPINNING, Compared, Run
-from suites.exasock.conftest import acquaint, peer, subject
+from suites.exasock.ends import acquaint, peer, subject
 from suites.exasock.steps import LONG, Steps, data, do, look, opened, ready
 from suites.place import Placed
 from suites.session import KERNEL

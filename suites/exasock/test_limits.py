@@ -15,7 +15,7 @@ from lab.deadline import Deadline, scaled
 from suites.driver import guest_exanic
 from suites.exasock import guest_calls
 from suites.exasock.compare import SPINNING, Compared
-from suites.exasock.conftest import acquaint, peer, subject
+from suites.exasock.ends import acquaint, peer, subject
 from suites.exasock.live import ONE, OTHER, Json, Live, lively
 from suites.exasock.steps import data, do, look, opened
 from suites.guest import exasock

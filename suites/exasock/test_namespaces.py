@@ -16,7 +16,7 @@ import pytest
 from lab.deadline import scaled
 from suites.exasock import guest_calls, guest_life
 from suites.exasock.compare import SPINNING, Compared
-from suites.exasock.conftest import acquaint
+from suites.exasock.ends import acquaint
 from suites.exasock.steps import LONG, Steps, data, do, echo, opened, ready
 from suites.guest import exasock, namespaces
 from suites.place import Placed

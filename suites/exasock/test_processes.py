@@ -20,7 +20,7 @@ from lab.deadline import Deadline, scaled
 from lab.guest.client import Process
 from suites.exasock import guest_calls, guest_life
 from suites.exasock.compare import SPINNING, Compared
-from suites.exasock.conftest import acquaint, peer, subject
+from suites.exasock.ends import acquaint, peer, subject
 from suites.exasock.steps import data, do, opened
 from suites.guest import exasock
 from suites.place import Placed

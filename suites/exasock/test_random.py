@@ -18,7 +18,7 @@ import pytest
 
 from suites.exasock import generate
 from suites.exasock.compare import Compared
-from suites.exasock.conftest import acquaint
+from suites.exasock.ends import acquaint
 from suites.place import Placed
 from suites.session import Session
 from suites.topology import Topology

@@ -18,9 +18,10 @@ from lab.deadline import scaled
 from lab.guest.client import Agent
 from suites.exasock import guest_handing, guest_tcp, guest_uring
 from suites.exasock.compare import SPINNING, Compared
-from suites.exasock.conftest import Examined, acquaint
-from suites.exasock.test_programs import BRIEFLY
-from suites.exasock.test_tcp import SIDES, Tcp, made
+from suites.exasock.conftest import Examined
+from suites.exasock.ends import acquaint
+from suites.exasock.program_pairs import BRIEFLY
+from suites.exasock.tcp_pair import SIDES, Tcp, made
 from suites.guest import namespaces
 from suites.place import Placed
 from suites.session import KERNEL, Session

@@ -1,4 +1,4 @@
-"""Real TCP programs, unmodified, behind ``exasock``, in a pair of namespaces.
+"""Real TCP programs, unmodified, behind ``exasock``: in one pair of namespaces, and in several all the same.
 
     card0:0 -+- n1   eth0  vlan 101   10.0.0.1/24      who asks
              +- n2   eth0  vlan 102   10.0.0.1/24
@@ -25,8 +25,9 @@ import pytest
 
 from lab.deadline import Deadline, scaled
 from lab.guest.client import Process
-from suites.exasock import guest_tcp_services, test_programs
-from suites.exasock.test_programs import BRIEFLY, OURS, THEIRS, Pairs, no_fault
+from suites import timeline
+from suites.exasock import guest_tcp_services
+from suites.exasock.program_pairs import BRIEFLY, OURS, SOCKPERF, THEIRS, Pairs, no_fault
 from suites.guest import streams
 from suites.place import Placed
 from suites.session import Session
@@ -35,6 +36,7 @@ from suites.topology import Namespace, Topology
 
 pytestmark = pytest.mark.usefixtures("examined")
 Place = Callable[[Topology], Placed]
+SEVERAL = 4
 HOME = "/run/exalab-programs"
 SCRIPT = f"{HOME}/services.py"
 BIG = 3 << 20
@@ -101,7 +103,7 @@ def shell(*lines: str) -> list[str]:
 
 def sockperf(pairs: TcpPairs) -> None:
     """Ping-pong: nothing lost, twice or out of order."""
-    there = (*test_programs.SOCKPERF, "--tcp")
+    there = (*SOCKPERF, "--tcp")
     pairs.serve(lambda _: ["sockperf", "server", *there], r"using recvfrom")
     for told in pairs.ask(lambda _: ["sockperf", "ping-pong", *there, "-t", "1"]):
         no_fault(told)
@@ -183,13 +185,15 @@ def start_redis(pairs: TcpPairs) -> list[Process]:
 
 
 def redis(pairs: TcpPairs) -> None:
-    """The benchmark of its own, and a value: each server knows only its own namespace's password."""
+    """The benchmark of its own, and a value: each server knows only its own namespace's password. Together
+    about as many requests as of one pair alone: processes that look share what processors there are."""
     start_redis(pairs)
+    count = 400 // len(pairs.ours)
 
     def client(one: Namespace) -> list[str]:
         who = f"-h {THEIRS} -a {pairs.other(one).name}"
         return shell(
-            f"redis-benchmark {who} -q -n 400 -c 4 -d 200 -t set,get,lpush,lrange_100 >&2",
+            f"redis-benchmark {who} -q -n {count} -c 4 -d 200 -t set,get,lpush,lrange_100 >&2",
             f"redis-cli --no-auth-warning {who} set who {one.name}",
             f"redis-cli --no-auth-warning {who} get who",
             f"redis-cli --no-auth-warning {who} llen mylist",
@@ -198,7 +202,7 @@ def redis(pairs: TcpPairs) -> None:
     for one, told in zip(pairs.ours, pairs.ask(client), strict=True):
         told = told.replace("\n\n", "\n")
         assert told.splitlines()[:2] == ["OK", one.name], told
-        assert int(told.splitlines()[2]) >= 400, told
+        assert int(told.splitlines()[2]) >= count, told
     both = [*pairs.ours, *pairs.theirs]
     pairs.past_the_kernel(sent=both, claimed=both)
 
@@ -303,6 +307,15 @@ def test_in_a_pair_of_namespaces(paired: Callable[[int], TcpPairs], program: Pro
     """N10: the program's own verdict; of programs whose connections are quiet at times, also that their bytes
     went past the kernel."""
     program(paired(1))
+
+
+def test_in_overlapping_namespaces_at_once(paired: Callable[[int], TcpPairs]) -> None:
+    """N3, N4, N5: each program in several namespaces with the same addresses, ports and devices, at once."""
+    pairs = paired(SEVERAL)
+    for program in AT_ONCE:
+        with timeline.step(f"{program.__name__} in {SEVERAL} pairs"):
+            program(pairs)
+            pairs.stop()
 
 
 # --- in the middle of it ------------------------------------------------------------------------------------

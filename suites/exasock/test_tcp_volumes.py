@@ -18,9 +18,11 @@ import pytest
 from lab.deadline import Deadline, scaled
 from suites.exasock import guest_tcp, guest_volume
 from suites.exasock.compare import Compared
-from suites.exasock.conftest import Examined, acquaint
-from suites.exasock.test_programs import BRIEFLY
-from suites.exasock.test_tcp import IMPAIRMENTS, PORT, SIDES, Tcp, made
+from suites.exasock.conftest import Examined
+from suites.exasock.ends import acquaint
+from suites.exasock.program_pairs import BRIEFLY
+from suites.exasock.tcp_pair import PORT, SIDES, Tcp, made
+from suites.exasock.test_tcp import IMPAIRMENTS
 from suites.guest import iproute, namespaces
 from suites.place import Placed
 from suites.session import KERNEL, Session

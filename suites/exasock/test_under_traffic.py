@@ -19,7 +19,7 @@ from lab.deadline import Deadline, scaled
 from lab.guest.client import Agent
 from suites.exasock import guest_stream
 from suites.exasock.compare import SPINNING, Compared
-from suites.exasock.conftest import acquaint, peer, subject
+from suites.exasock.ends import acquaint, peer, subject
 from suites.guest import exasock, iproute, namespaces
 from suites.place import Placed
 from suites.session import KERNEL, SocketKind

@@ -280,3 +280,15 @@ def test_windows_are_scaled_beyond_the_handshake() -> None:
     assert talk.objections() == []
     talk.say("PA", 15_401, 1, b"x" * 601, window=1000)
     assert talk.objections() == ["1 bytes beyond the window of its peer"]
+
+
+def test_a_capture_that_begins_with_a_probe() -> None:
+    """A probe, of a window or of the peer's life, has the number before; a byte missing later is told."""
+    talk = Talk()
+    talk.say("A", 10, 50)
+    talk.hear("A", 50, 11)
+    talk.say("PA", 11, 50, b"a" * 20)
+    assert talk.objections(joined=True, scale=0, cut=True) == []
+    assert talk.objections(joined=True, scale=0) == ["1 bytes before it were never sent"]
+    talk.say("PA", 32, 50, b"b")
+    assert talk.objections(joined=True, scale=0, cut=True) == ["1 bytes before it were never sent"]

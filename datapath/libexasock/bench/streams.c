@@ -9,7 +9,7 @@
 
 #define STREAMS_MOST	2048
 /* Messages by turns, after which a connection that can be taken has been */
-#define TURNS		12
+#define TURNS		20
 #define TRIES		200
 #define SETTLE_US	2000
 
@@ -91,6 +91,26 @@ void have_taken(const struct connection *connection)
 	pause_us(SETTLE_US);
 	turn(connection, 0);
 	turn(connection, 1);
+}
+
+/*
+ * Until the module has taken so many ends of this process at least once: it takes none
+ * before a grace period has passed since it was attached, and how long one lasts is the
+ * machine's affair.
+ */
+void have_ever_taken(const struct connection *connections, unsigned int count, unsigned int ends)
+{
+	unsigned int tries = 0, i, ever;
+
+	while ((ever = stream_counters_of_own().ever) < ends) {
+		if (++tries == TRIES)
+			errx(1, "%u of %u ends were ever taken", ever, ends);
+		pause_us(SETTLE_US);
+		for (i = 0; i < count; i++) {
+			turn(&connections[i], 0);
+			turn(&connections[i], 1);
+		}
+	}
 }
 
 struct stream_counters stream_counters_of_own(void)
