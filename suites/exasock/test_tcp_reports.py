@@ -221,6 +221,29 @@ def test_a_reset_while_taken_is_believed_only_where_it_may_be(lone: Lone) -> Non
     lone.taken()
 
 
+def test_back_to_back_sends_leave_with_their_calls(lone: Lone) -> None:
+    """No gaps: what is sent back to back, without Nagle and within the windows, has left the port when the
+    last call returns; none of it waits for a timer or an acknowledgment."""
+    session, peer = lone.session, lone.peer
+    lone.accept()
+    lone.taken()
+    many = 8
+
+    def left() -> int:
+        session.control.flush()
+        return int(session.control.counters()["card0:0"]["tx"])
+
+    fast = lone.stat().get("tx_segments", 0)
+    for number in range(20):
+        before = left()
+        assert lone.call("sends", hex=bytes([number]).hex() * 64, times=many) == [64] * many
+        assert left() - before >= many
+        assert peer.hear(64 * many) == bytes([number]) * 64 * many
+        lone.exchange()
+    if lone.kind is not KERNEL:
+        assert lone.stat()["tx_segments"] - fast >= 10 * many, lone.stat()
+
+
 # --- many connections ---------------------------------------------------------------------------------------
 
 
