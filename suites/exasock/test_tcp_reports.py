@@ -297,9 +297,13 @@ def test_bound_before_connecting(tcp: Tcp) -> None:
     for number, port in enumerate((0, 7611)):
         label = str(number)
         tcp.open(label, PORT + number, local=("10.1.0.1", port))
-        tcp.warm(label)
-        told = [one for one in tcp.attached() if PORT + number in (one["local"][1], one["peer"][1])]
-        assert len(told) == tcp.accelerated_ends()
+        taken = Deadline("both ends of it are taken", scaled(2))
+        while True:
+            tcp.rally(20, label)
+            told = [one for one in tcp.attached() if PORT + number in (one["local"][1], one["peer"][1])]
+            if len(told) == tcp.accelerated_ends() and all(one["takes"] for one in told):
+                break
+            taken.check()
         for one in told:
             client = one["local"] if one["peer"][1] == PORT + number else one["peer"]
             assert client[0] == "10.1.0.1" and (not port or client[1] == port)
