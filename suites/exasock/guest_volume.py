@@ -1,4 +1,8 @@
-"""Volumes through one TCP connection, made and compared piece by piece. Runs *in the guest*, under test."""
+"""Volumes through one TCP connection, made and compared piece by piece. Runs *in the guest*, under test.
+
+Most pieces are pressed through from both sides at once; some are exchanged in messages by turns, for a
+connection that is never quiet stays the kernel's.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from suites.exasock import guest_tcp
 
 Json = dict[str, Any]
 PIECE = 1 << 16
+#: Of so many pieces one goes by turns, in messages of so many bytes; a turn's limit, s.
+BY_TURNS, MESSAGE, PATIENCE = 8, 1000, 120.0
 _running: dict[str, list[threading.Thread]] = {}
 _told: dict[str, Json] = {}
 
@@ -21,17 +27,33 @@ def piece(seed: int, number: int) -> bytes:
     return random.Random(seed << 32 | number).randbytes(PIECE)
 
 
-def _send(label: str, seed: int, size: int, told: Json) -> None:
+def _await_turn(told: Json, size: int, first: bool, more: threading.Condition) -> None:
+    """Until this end may send ``size`` bytes: the first one when all it sent was answered, the other when it
+    has something to answer."""
+    least = told["sent"] + (0 if first else size)
+    with more:
+        if not more.wait_for(lambda: told["received"] >= least, PATIENCE):
+            raise OSError(0, "no turn comes")
+
+
+def _send(label: str, seed: int, size: int, told: Json, first: bool, more: threading.Condition) -> None:
     sock, chance = guest_tcp._ends[label], random.Random(seed)
     for number in range(size // PIECE):
         data = memoryview(piece(seed, number))
+        if not number % BY_TURNS:
+            for at in range(0, PIECE, MESSAGE):
+                message = data[at : at + MESSAGE]
+                _await_turn(told, len(message), first, more)
+                sock.sendall(message)
+                told["sent"] += len(message)
+            continue
         while data:
             count = sock.send(data[: chance.choice((100, 1448, 8000, PIECE))])
             told["sent"] += count
             data = data[count:]
 
 
-def _receive(label: str, seed: int, size: int, told: Json) -> None:
+def _receive(label: str, seed: int, size: int, told: Json, more: threading.Condition) -> None:
     sock, chance, whole = guest_tcp._ends[label], random.Random(seed + 1), hashlib.sha256()
     for number in range(size // PIECE):
         wanted, got = piece(seed, number), b""
@@ -40,7 +62,9 @@ def _receive(label: str, seed: int, size: int, told: Json) -> None:
             if not data:
                 raise OSError(0, "the end")
             got += data
-            told["received"] += len(data)
+            with more:
+                told["received"] += len(data)
+                more.notify_all()
         whole.update(got)
         if got != wanted:
             told["differs"] = number * PIECE + (guest_tcp._difference(got, wanted) or 0)
@@ -48,20 +72,22 @@ def _receive(label: str, seed: int, size: int, told: Json) -> None:
     told["hash"] = whole.hexdigest()
 
 
-def start(label: str, name: str, send: list[int], receive: list[int]) -> None:
-    """Both ways at once; [seed, size], sizes in whole pieces."""
+def start(label: str, name: str, send: list[int], receive: list[int], first: bool) -> None:
+    """Both ways at once; [seed, size], sizes in whole pieces, the same both ways. ``first``: it begins where
+    messages go by turns."""
+    more = threading.Condition()
     told: Json = {"sent": 0, "received": 0, "differs": None, "errors": []}
     _told[name] = told
 
-    def guarded(work: Any, seed: int, size: int) -> None:
+    def guarded(work: Any, seed: int, size: int, *given: Any) -> None:
         try:
-            work(label, seed, size, told)
+            work(label, seed, size, told, *given)
         except OSError as error:
             told["errors"].append(f"{work.__name__}: {error}")
 
     _running[name] = [
-        threading.Thread(target=guarded, args=(_send, *send), daemon=True),
-        threading.Thread(target=guarded, args=(_receive, *receive), daemon=True),
+        threading.Thread(target=guarded, args=(_send, *send, first, more), daemon=True),
+        threading.Thread(target=guarded, args=(_receive, *receive, more), daemon=True),
     ]
     for thread in _running[name]:
         thread.start()

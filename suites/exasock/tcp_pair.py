@@ -48,8 +48,10 @@ class Tcp:
     def ends(self) -> tuple[Agent, Agent]:
         return self.client, self.server
 
-    def open(self, label: str = "c", port: int = PORT, a: str = "a", b: str = "peer", **given: Any) -> None:
-        """A connection from ``a`` to ``b``; both its ends are called ``label``."""
+    def open(
+        self, label: str = "c", port: int = PORT, a: str | None = "a", b: str = "peer", **given: Any
+    ) -> None:
+        """A connection from ``a`` (None: the initial namespace) to ``b``, whose both ends are ``label``."""
         self.server.call(guest_tcp.listen, label="l" + label, netns=b, address="10.1.0.2", port=port)
         self.client.call(guest_tcp.connect, label=label, netns=a, address="10.1.0.2", port=port, **given)
         accepted = {name: value for name, value in given.items() if name != "local"}

@@ -15,10 +15,12 @@ from lab.deadline import Deadline, scaled
 from suites.driver import guest_exanic
 from suites.exasock import guest_calls
 from suites.exasock.compare import SPINNING, Compared
+from suites.exasock.conftest import Examined
 from suites.exasock.ends import acquaint, peer, subject
 from suites.exasock.live import ONE, OTHER, Json, Live, lively
 from suites.exasock.steps import data, do, look, opened
-from suites.guest import exasock
+from suites.exasock.tcp_pair import PORT, Tcp
+from suites.guest import exasock, streams
 from suites.place import Placed
 from suites.topology import INITIAL, Topology
 
@@ -113,4 +115,41 @@ def test_no_transmit_memory(place: Place, compared: Compared, defer: Callable[..
 
     Deadline("sockets send past the kernel again", scaled(3)).wait_until(fast, every=0.1)
     worker.call(guest_calls.close, program="p")
+    compared.soiled = False
+
+
+def test_no_transmit_memory_for_connections(
+    place: Place, compared: Compared, defer: Callable[..., None], examined: Examined
+) -> None:
+    """The same for TCP, of many connections: none is stuck, each byte is right, `memory` brings them home;
+    when it is given back they are past the stack again, by themselves."""
+    standing = place(Topology("the card's own", (subject(INITIAL, "port"), peer("port"))))
+    acquaint(compared, standing, standing[INITIAL], standing["peer"])
+    agent = compared.session.agent
+    agent.load(guest_exanic, streams)
+    defer(agent.call, guest_exanic.give_tx_memory)
+    assert agent.call(guest_exanic.take_tx_memory, port=0) > 0
+    compared.soiled = True
+    tcp = Tcp(compared.session, compared, standing, (SPINNING, SPINNING))
+    labels = [f"c{number}" for number in range(6)]
+    for number, label in enumerate(labels):
+        tcp.open(label, PORT + number, a=None)
+
+    def ours() -> list[Json]:
+        """The ends whose port has no memory."""
+        return [one for one in tcp.attached() if one["peer"][1] in range(PORT, PORT + len(labels))]
+
+    found = Deadline("connections go home for memory", scaled(3))
+    while not ours() or not all(one["gives"].get("memory") for one in ours()):
+        for label in labels:
+            tcp.rally(20, label)
+        found.check()
+    assert [one["tx_bytes"] for one in ours()] == [0] * len(labels)
+    agent.call(guest_exanic.give_tx_memory)
+    again = Deadline("connections send past the kernel again", scaled(3))
+    while not all(one["tx_bytes"] for one in ours()):
+        for label in labels:
+            tcp.rally(20, label)
+        again.check()
+    tcp.close()
     compared.soiled = False

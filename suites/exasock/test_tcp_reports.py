@@ -221,6 +221,29 @@ def test_a_reset_while_taken_is_believed_only_where_it_may_be(lone: Lone) -> Non
     lone.taken()
 
 
+def test_back_to_back_sends_leave_with_their_calls(lone: Lone) -> None:
+    """No gaps: what is sent back to back, without Nagle and within the windows, has left the port when the
+    last call returns; none of it waits for a timer or an acknowledgment."""
+    session, peer = lone.session, lone.peer
+    lone.accept()
+    lone.taken()
+    many = 8
+
+    def left() -> int:
+        session.control.flush()
+        return int(session.control.counters()["card0:0"]["tx"])
+
+    fast = lone.stat().get("tx_segments", 0)
+    for number in range(20):
+        before = left()
+        assert lone.call("sends", hex=bytes([number]).hex() * 64, times=many) == [64] * many
+        assert left() - before >= many
+        assert peer.hear(64 * many) == bytes([number]) * 64 * many
+        lone.exchange()
+    if lone.kind is not KERNEL:
+        assert lone.stat()["tx_segments"] - fast >= 10 * many, lone.stat()
+
+
 # --- many connections ---------------------------------------------------------------------------------------
 
 
@@ -274,9 +297,13 @@ def test_bound_before_connecting(tcp: Tcp) -> None:
     for number, port in enumerate((0, 7611)):
         label = str(number)
         tcp.open(label, PORT + number, local=("10.1.0.1", port))
-        tcp.warm(label)
-        told = [one for one in tcp.attached() if PORT + number in (one["local"][1], one["peer"][1])]
-        assert len(told) == tcp.accelerated_ends()
+        taken = Deadline("both ends of it are taken", scaled(2))
+        while True:
+            tcp.rally(20, label)
+            told = [one for one in tcp.attached() if PORT + number in (one["local"][1], one["peer"][1])]
+            if len(told) == tcp.accelerated_ends() and all(one["takes"] for one in told):
+                break
+            taken.check()
         for one in told:
             client = one["local"] if one["peer"][1] == PORT + number else one["peer"]
             assert client[0] == "10.1.0.1" and (not port or client[1] == port)

@@ -159,7 +159,7 @@ def test_bytes_through_everything_that_can_happen(
 ) -> None:  # fmt: skip
     """N8, N9, N10: loss, duplication, reordering, corruption, delay, pulled cables, devices down, routes,
     neighbours, filters and MTUs that change, ends that are stopped; sequence numbers wrap meanwhile: every
-    byte once and in order, and some of them past the stack."""
+    byte once and in order. When all is peaceful again it goes past the stack again."""
     size = int(float(request.config.getoption("--megabytes", default=2)) * (1 << 20)) // guest_volume.PIECE
     size *= guest_volume.PIECE
     seed = int(request.config.getoption("--first-seed", default=1))
@@ -178,8 +178,8 @@ def test_bytes_through_everything_that_can_happen(
     tcp.warm()
     before = past_the_stack(tcp)
     up, down = [seed * 2, size], [seed * 2 + 1, size]
-    tcp.client.call(guest_volume.start, label="c", name="v", send=up, receive=down)
-    tcp.server.call(guest_volume.start, label="c", name="v", send=down, receive=up)
+    tcp.client.call(guest_volume.start, label="c", name="v", send=up, receive=down, first=True)
+    tcp.server.call(guest_volume.start, label="c", name="v", send=down, receive=up, first=False)
     world = World(tcp, random.Random(seed))
     while not all(one["over"] for one in world.progress()):
         world.happens()
@@ -189,5 +189,11 @@ def test_bytes_through_everything_that_can_happen(
         right: Json = {"sent": size, "received": size, "differs": None, "errors": []}
         assert {name: told[name] for name in right} == right, world.told
         assert told["hash"] == guest_volume.expected(*came)
-    # Who is pressed from both sides is seldom quiet: some of it, one way or the other.
-    assert past_the_stack(tcp) - before > 10_000, tcp.attached()
+    # How much of it is the world's affair: who is pressed from both sides is never quiet.
+    record_property("past_the_stack", past_the_stack(tcp) - before)
+    acquaint(tcp.compared, tcp.standing, tcp.standing["a"], tcp.standing["peer"])
+    before = past_the_stack(tcp)
+    again = Deadline("messages go past the stack again", scaled(3))
+    while past_the_stack(tcp) - before < 10_000:
+        tcp.rally(20)
+        again.check()
