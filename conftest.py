@@ -1,3 +1,13 @@
 """Every run of pytest in this checkout is recorded for the report: see ``suites/report/recorder.py``."""
 
+import pytest
+
 pytest_plugins = ["suites.report.recorder"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--real-modules",
+        action="store_true",
+        help="lab/remote: have DKMS build our modules instead of small ones (two minutes)",
+    )

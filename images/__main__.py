@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import click
 
 from lab import console
@@ -9,6 +11,7 @@ from lab.errors import LabError
 
 from . import build as building
 from .definition import ORDER, Workspace
+from .lock import Lock
 
 
 @click.group()
@@ -30,14 +33,23 @@ def build(names: tuple[str, ...], force: bool) -> None:
             console.out.print(f"{name:8} {found.digest[:23]} on {on}")
 
 
+def _each(images: dict[str, Lock], others: dict[str, Callable[[], Lock]]) -> Iterator[tuple[str, Lock]]:
+    """Locks by name; the others once those of the images are written, of which they take account."""
+    yield from images.items()
+    for name, resolve in others.items():
+        yield name, resolve()
+
+
 @main.command()
 def lock() -> None:
     """Write the tracked locks anew from the archive as it is now."""
-    from . import checkpatch, choice
+    from . import checkpatch, choice, host_tree
     from . import lock as locks
 
     with console.reporting():
-        for name, fresh in {**choice.resolve(), checkpatch.IMAGE: checkpatch.resolve()}.items():
+        images = choice.resolve()
+        others = {checkpatch.IMAGE: checkpatch.resolve, host_tree.NAME: host_tree.resolve}
+        for name, fresh in _each(images, others):
             path = choice.tracked_path(name)
             old = locks.read(path) if path.exists() else None
             locks.write(fresh, path)

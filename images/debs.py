@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ class Package:
     script: tuple[str, ...]
 
 
+#: What compiling leaves beside the sources.
+_MADE = (".o", ".ko", ".mod", ".cmd", ".so", ".d", ".order", ".symvers")
 PACKAGES = (
     Package("exanic-dkms", ("dkms", "exanic")),
     Package("exasock-dkms", ("dkms", "exasock")),
@@ -56,3 +59,31 @@ def package(wanted: Package, workspace: Workspace | None = None) -> Path:
     if len(made) != 1:
         raise LabError(f"packaging {wanted.name} gave {len(made)} packages", hint="see datapath/packaging")
     return made[0]
+
+
+def ensure(workspace: Workspace | None = None) -> tuple[Path, ...]:
+    """All packages, in the order of PACKAGES; built when one is missing or the datapath has changed since."""
+    workspace = workspace or Workspace()
+    stamp = workspace.out / "packages" / "sources"
+    digest = _sources()
+    made = tuple(workspace.out.glob(f"packages/{one.name}_*.deb") for one in PACKAGES)
+    found = tuple(path for paths in made for path in paths)
+    if len(found) == len(PACKAGES) and stamp.is_file() and stamp.read_text(encoding="utf-8") == digest:
+        return found
+    stamp.unlink(missing_ok=True)
+    found = tuple(package(one, workspace) for one in PACKAGES)
+    stamp.write_text(digest, encoding="utf-8")
+    return found
+
+
+def _sources() -> str:
+    """sha256 over the datapath's sources: names, modes and content."""
+    total = hashlib.sha256()
+    for path in sorted((ROOT / "datapath").rglob("*")):
+        if not path.is_file() or path.name.startswith(".") or path.suffix in _MADE:
+            continue
+        if path.name.endswith(".mod.c") or "__pycache__" in path.parts:
+            continue
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        total.update(f"{path.relative_to(ROOT)}:{content}:{path.stat().st_mode & 0o111:o}\n".encode())
+    return total.hexdigest()

@@ -25,7 +25,9 @@ class Image:
 
 @dataclass(frozen=True)
 class Definition:
-    """Everything images.toml says. `backports` are source package names."""
+    """Everything images.toml says. `backports` are source package names; `host` is no image, but what a
+    machine reached over SSH needs.
+    """
 
     suite: str
     architecture: str
@@ -33,15 +35,16 @@ class Definition:
     backports: tuple[str, ...]
     kernel_series: str
     images: dict[str, Image]
+    host: Image
 
 
 @cache
 def load(path: Path = IMAGES / "images.toml") -> Definition:
     """Read images.toml. KeyError or TOMLDecodeError when it is malformed: it is part of the source."""
     data = tomllib.loads(path.read_text(encoding="utf-8"))
-    images = {
+    described = {
         name: Image(name, data[name]["description"], tuple(sorted(set(data[name]["packages"]))))
-        for name in ORDER
+        for name in (*ORDER, "host")
     }
     return Definition(
         suite=data["suite"],
@@ -49,7 +52,8 @@ def load(path: Path = IMAGES / "images.toml") -> Definition:
         components=tuple(data["components"]),
         backports=tuple(data["backports"]),
         kernel_series=data["kernel_series"],
-        images=images,
+        images={name: described[name] for name in ORDER},
+        host=described["host"],
     )
 
 

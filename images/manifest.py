@@ -13,7 +13,14 @@ from .definition import ROOT
 
 #: Parts of the datapath that are compiled for the dut.
 DATAPATH = ("exanic", "exasock", "libexasock", "tools")
-_COMMON = ("images/base.py", "images/make.py", "images/roles.py", "images/sandbox.py", "images/tree.py")
+_COMMON = (
+    "images/base.py",
+    "images/make.py",
+    "images/playbook.py",
+    "images/roles.py",
+    "images/sandbox.py",
+    "images/tree.py",
+)
 _ROLES = {
     "tools": ("base", "tidy"),
     "builder": ("base", "tidy"),

@@ -168,7 +168,13 @@ class Lab:
 
 
 def ssh_argv(paths: Paths, state: State) -> list[str]:
-    """How to get into the guest. Its host key is new at every boot and never leaves this machine."""
+    """How to get into the guest. Its host key is new at every boot and never leaves this machine. Another
+    machine is reached as the user's own configuration says.
+    """
+    if host := state.facts.get("host"):
+        from lab.remote import ssh
+
+        return ssh.argv(host, terminal=None)
     options = (
         "StrictHostKeyChecking=no",
         "UserKnownHostsFile=/dev/null",

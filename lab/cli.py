@@ -1,4 +1,4 @@
-"""``python -m lab up|down|status|shell|check|logs|replay|card``: what `make lab-…` calls.
+"""``python -m lab up|down|status|shell|check|logs|replay|card|host``: what `make lab-…` calls.
 
 Imports are late: a quick no-op must stay quick.
 """
@@ -22,16 +22,20 @@ if TYPE_CHECKING:
 
 
 class Commands(click.Group):
-    """The commands, with cardd's own `card` group beside them when it can be loaded."""
+    """The commands, with the groups `card` (of cardd) and `host` beside them, loaded when asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "card"])
+        return sorted([*super().list_commands(ctx), "card", "host"])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "card":
             from lab.cardd.cli import group
 
             return group(lambda: _paths().control)
+        if cmd_name == "host":
+            from lab.remote.cli import group as host
+
+            return host
         return super().get_command(ctx, cmd_name)
 
 
@@ -144,7 +148,9 @@ def check(paths: Paths) -> None:
 
 
 @cli.command()
-@click.argument("which", type=click.Choice(["serial", "qemu", "cardd", "supervisor"]), default="serial")
+@click.argument(
+    "which", type=click.Choice(["serial", "qemu", "cardd", "host", "supervisor"]), default="serial"
+)
 @click.option("-n", "--lines", default=40, show_default=True)
 @click.option("-f", "--follow", is_flag=True)
 @click.pass_obj
@@ -188,7 +194,8 @@ def draw(paths: Paths, state: State) -> None:
     if paths.drawing.exists() and paths.drawing.stat().st_mtime > paths.plan.stat().st_mtime:
         return
     facts = state.facts
-    subtitle = f"{facts.get('kernel', '')} · {facts['accelerator']} · image {facts['images']['dut'][7:19]}"
+    made = f"image {facts['images']['dut'][7:19]}" if "dut" in facts["images"] else f"host {facts['host']}"
+    subtitle = f"{facts.get('kernel', '')} · {facts['accelerator']} · {made}"
     paths.drawing.write_text(topology_view.as_svg(topology_view.view(state), subtitle), encoding="utf-8")
 
 
@@ -217,6 +224,21 @@ def show(state: State) -> None:
 def rows(state: State, facts: dict[str, Any], paths: Paths, option: str) -> list[tuple[str, str]]:
     """Label and text of each line under the drawing."""
     found = [
+        *(host_rows(facts) if facts.get("host") else guest_rows(facts)),
+        ("wiring from", facts["config"]),
+        ("files", str(relative(paths.out)) + " (topology.svg, capture/, *.log)"),
+        ("get in", f"make lab-shell{option}"),
+        ("speak", f".venv/bin/python -m lab --name {state.name} card --help"),
+    ]
+    if times := facts.get("times"):
+        phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in times.items() if name != "total")
+        found.append(("times", f"{times.get('total', 0):.1f} s: {phases}"))
+    return found
+
+
+def guest_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Of a lab with a guest."""
+    return [
         ("accelerator", f"{facts['accelerator']}: {facts['reason']}"),
         (
             "guest",
@@ -229,15 +251,16 @@ def rows(state: State, facts: dict[str, Any], paths: Paths, option: str) -> list
             f"{facts['images']['dut'][:19]} on "
             + ("the lock" if facts["locked"] else "a fresh, untracked lock"),
         ),
-        ("wiring from", facts["config"]),
-        ("files", str(relative(paths.out)) + " (topology.svg, capture/, *.log)"),
-        ("get in", f"make lab-shell{option}"),
-        ("speak", f".venv/bin/python -m lab --name {state.name} card --help"),
     ]
-    if times := facts.get("times"):
-        phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in times.items() if name != "total")
-        found.append(("times", f"{times.get('total', 0):.1f} s: {phases}"))
-    return found
+
+
+def host_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Of a lab on another machine."""
+    datapath = "was there, not by us" if facts["given"] else "built there by DKMS"
+    return [
+        ("host", f"{facts['host']}: {facts['system']}, {facts.get('kernel', '-')} ({facts['reason']})"),
+        ("datapath", f"{datapath}; roles {facts['images']['roles'][:19]}"),
+    ]
 
 
 def relative(path: Path) -> Path:

@@ -1,8 +1,9 @@
 """``lab/lab.toml``: which cards the lab has, how they are wired, and the machine they are in.
 
 Without the file there is one emulated X25 in a switch with a tester. ``card = "0000:3b:00.0"`` in its place
-is a real card of this machine. ``lab/lab.toml.example`` shows everything. Errors say the file, the line and
-the remedy.
+is a real card of this machine; with ``host = "root@machine"`` beside it, one of that machine, which is then
+the machine under test. ``lab/lab.toml.example`` shows everything. Errors say the file, the line and the
+remedy.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ MAC_PREFIX = "64:3f:5f:e8"
 #: Ports of a card, at most (a V9P broken out).
 MAX_PORTS = 16
 _PCI = re.compile(r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+#: [user@]machine, as ssh takes it: a name, an address, or a Host of ssh_config(5). Never an option of ssh's.
+_HOST = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9_.:-]*")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Card:
 
 @dataclass(frozen=True)
 class RealCard:
-    """A card of this machine, by PCI address.
+    """A card of this machine, or of the lab's host, by PCI address there.
 
     ``testers``: of port 0, 1, …: the network interface of this machine that is cabled to it, or an empty
     string.
@@ -80,6 +83,8 @@ class RealCard:
 class Config:
     """One lab. ``memory`` in MiB; ``leases``: the directory in which real cards are leased
     (``lab.lease``).
+
+    ``host``: the machine under test, over SSH; its cards are all real. None: a guest of this machine.
     """
 
     cards: tuple[Card | RealCard, ...]
@@ -95,6 +100,12 @@ class Config:
     testers: tuple[str, ...] = field(default=())
     leases: Path | None = None
     nightly: Settings = field(default_factory=Settings)
+    host: str | None = None
+
+    @property
+    def machine(self) -> str | None:
+        """The host's name alone, without the user; None without one."""
+        return self.host.rpartition("@")[2] if self.host is not None else None
 
     @property
     def emulated(self) -> tuple[Card, ...]:
@@ -147,6 +158,16 @@ def _pci(value: object) -> object:
     return address if address.count(":") == 2 else f"0000:{address}"
 
 
+def _host(value: object) -> object:
+    """A machine as ssh takes it."""
+    if not isinstance(value, str) or not _HOST.fullmatch(value):
+        raise ValueError(
+            f'{value!r} is not a machine: write it as ssh takes it, "root@machine"; a port, a key or a way'
+            " there go into ssh's own configuration (~/.ssh/config)"
+        )
+    return value
+
+
 def _interface(value: object) -> object:
     """The name of a network interface, or an empty string for a port without a cable to this machine."""
     if not isinstance(value, str) or not re.fullmatch(r"[^\s/:]{0,15}", value) or value in (".", ".."):
@@ -194,6 +215,7 @@ class _Switch(_Strict):
 
 
 class _File(_Strict):
+    host: Annotated[str, BeforeValidator(_host)] | None = None
     machine: _Machine = _Machine()
     leases: Annotated[Path, AfterValidator(_directory)] | None = None
     nightly: Settings = Settings()
@@ -205,7 +227,6 @@ class _File(_Strict):
 
 #: What cannot be said of a card of this machine: it has its own.
 _OF_EMULATED = ("model", "serial", "mac")
-_HOST = "host (a lab on another machine, over ssh): not yet"
 
 
 def named() -> Path | None:
@@ -241,7 +262,7 @@ def parse(text: str, source: str) -> Config:
     except tomllib.TOMLDecodeError as problem:
         raise LabError(f"{source}: not TOML: {problem}", hint=f"compare it with {EXAMPLE}") from problem
     lines = Lines(text)
-    _refuse_host(data, source, lines)
+    _of_the_lab(data, source, lines)
     data = _one_line(data, source, lines)
     try:
         given = _File.model_validate(data)
@@ -250,16 +271,15 @@ def parse(text: str, source: str) -> Config:
     return _complete(given, source, lines)
 
 
-def _refuse_host(data: dict[str, Any], source: str, lines: Lines) -> None:
-    """A machine elsewhere is what this version does not have: say so, rather than "no such setting"."""
-    tables: list[tuple[tuple[str | int, ...], Any]] = [((), data)]
-    if isinstance(data.get("card"), list):
-        tables += [(("card", number), table) for number, table in enumerate(data["card"])]
-    for where, table in tables:
+def _of_the_lab(data: dict[str, Any], source: str, lines: Lines) -> None:
+    """A host is of the whole lab: say so, rather than "no such setting"."""
+    tables = data.get("card")
+    for number, table in enumerate(tables if isinstance(tables, list) else []):
         if isinstance(table, dict) and "host" in table:
             raise LabError(
-                f"{source}:{lines.find((*where, 'host'))}: {_HOST}",
-                hint="run the lab on that machine itself, with the card as pci = there",
+                f"{source}:{lines.find(('card', number, 'host'))}: card.{number}.host: all cards of a lab are"
+                " in one machine",
+                hint='write host = "root@machine" at the top of the file, above all tables',
             )
 
 
@@ -318,6 +338,7 @@ def _complete(given: _File, source: str, lines: Lines) -> Config:
             )
         mac = one.mac or f"{MAC_PREFIX}:{number:02x}:00"
         cards.append(Card(name, one.model, one.serial or f"E{number:07d}", mac))
+    _elsewhere(given, cards, source, lines)
     _processors(given.machine, source, lines)
     if given.machine.hugepages and any(isinstance(card, Card) for card in cards):
         where = lines.find(("machine", "hugepages"))
@@ -359,6 +380,7 @@ def _complete(given: _File, source: str, lines: Lines) -> Config:
         testers=tuple(testers),
         leases=given.leases,
         nightly=given.nightly,
+        host=given.host,
     )
 
 
@@ -379,6 +401,23 @@ def _processors(machine: _Machine, source: str, lines: Lines) -> None:
             f"{source}:{where}: machine.processors: {len(set(given))} processors"
             f" for {machine.cpus} of the guest's",
             hint=f"name {machine.cpus} different ones, or change cpus",
+        )
+
+
+def _elsewhere(given: _File, cards: list[Card | RealCard], source: str, lines: Lines) -> None:
+    """A lab on another machine has that machine's cards and no guest."""
+    if given.host is None:
+        return
+    if any(isinstance(card, Card) for card in cards):
+        raise LabError(
+            f"{source}:{lines.find(('host',))}: host: which card of {given.host} is it about?",
+            hint='write its address there beside it, card = "0000:3b:00.0"; emulated cards are of guests of'
+            " this machine, without host",
+        )
+    if "machine" in given.model_fields_set:
+        raise LabError(
+            f"{source}:{lines.find(('machine',))}: [machine] describes a guest; {given.host} is as it is",
+            hint="leave the table out, or host",
         )
 
 

@@ -22,9 +22,11 @@ _factor = TCG_FACTOR
 
 
 def set_accelerator(accelerator: str) -> None:
-    """Scale deadlines to ``accelerator`` (``kvm`` or ``tcg``); until it is known they are TCG's."""
+    """Scale deadlines to ``accelerator`` (``kvm`` or ``tcg``; ``none``: a machine that is no guest); until it
+    is known they are TCG's.
+    """
     global _factor
-    _factor = 1.0 if accelerator == "kvm" else TCG_FACTOR
+    _factor = 1.0 if accelerator in ("kvm", "none") else TCG_FACTOR
 
 
 def factor() -> float:

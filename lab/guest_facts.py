@@ -6,6 +6,7 @@ Standard library only, and only what its Python has.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,24 @@ def _text(path: Path) -> str:
         return ""
 
 
-def ports() -> list[dict[str, Any]]:
-    """The initial namespace's net devices of cards in slots, with the driver that made them."""
+def _number(device: Path, addresses: Sequence[str] | None) -> int | None:
+    """Which of the lab's cards a PCI device is, by its address; in a guest (None) by the slot it is in."""
+    if addresses is not None:
+        return addresses.index(device.name) if device.name in addresses else None
+    bridge = device.parent.name
+    slot = int(bridge.split(":")[2].split(".")[0], 16) if bridge.startswith("0000:00:") else 0
+    return slot - FIRST_SLOT if slot >= FIRST_SLOT else None
+
+
+def ports(addresses: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The initial namespace's net devices of cards, with the driver that made them."""
     found = []
     for interface in sorted(Path("/sys/class/net").iterdir()):
-        device = (interface / "device").resolve()
-        bridge = device.parent.name
-        if not (interface / "device").exists() or not bridge.startswith("0000:00:"):
+        if not (interface / "device").exists():
             continue
-        slot = int(bridge.split(":")[2].split(".")[0], 16) - FIRST_SLOT
-        if slot < 0 or not (device / "driver").exists():
+        device = (interface / "device").resolve()
+        slot = _number(device, addresses)
+        if slot is None or not (device / "driver").exists():
             continue
         found.append(
             {
@@ -44,16 +53,16 @@ def ports() -> list[dict[str, Any]]:
     return found
 
 
-def cards() -> list[dict[str, Any]]:
-    """The PCI devices behind the cards' root ports, bound or not."""
+def cards(addresses: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The PCI devices that are cards, bound or not."""
     found = []
     for device in sorted(Path("/sys/bus/pci/devices").iterdir()):
-        bridge = device.resolve().parent.name
-        if bridge.startswith("0000:00:"):
+        slot = _number(device.resolve(), addresses)
+        if slot is not None:
             driver = device / "driver"
             found.append(
                 {
-                    "card": int(bridge.split(":")[2].split(".")[0], 16) - FIRST_SLOT,
+                    "card": slot,
                     "pci": device.name,
                     "id": f"{_text(device / 'vendor')[2:]}:{_text(device / 'device')[2:]}",
                     "driver": driver.resolve().name if driver.exists() else None,
@@ -62,15 +71,18 @@ def cards() -> list[dict[str, Any]]:
     return found
 
 
-def ready(expected: int, seconds: float) -> dict[str, Any]:
-    """Cards and ports, once ``expected`` ports are there, or what there is after ``seconds``."""
+def ready(expected: int, seconds: float, addresses: Sequence[str] | None = None) -> dict[str, Any]:
+    """Cards and ports, once ``expected`` ports are there, or what there is after ``seconds``.
+
+    ``addresses``: the cards' PCI addresses, of a machine that is no guest.
+    """
     if not any(Path("/usr/lib/modules").glob("*/updates/**/exanic.ko*")):
         seconds = 0.0  # no driver to wait for
     deadline = time.monotonic() + seconds
     while True:
-        found = ports()
+        found = ports(addresses)
         if len(found) >= expected or time.monotonic() >= deadline:
-            return {"cards": cards(), "ports": found}
+            return {"cards": cards(addresses), "ports": found}
         time.sleep(0.05)
 
 

@@ -104,6 +104,11 @@ class Paths:
         return self.out / "qemu.log"
 
     @property
+    def host_log(self) -> Path:
+        """Of the connection to a machine under test that is reached over SSH."""
+        return self.out / "host.log"
+
+    @property
     def cardd_log(self) -> Path:
         return self.out / "cardd.log"
 

@@ -43,6 +43,8 @@ QMP_FD = "{qmp}"
 READY_SECONDS = 60.0
 #: Real seconds for QEMU to end by itself, and cardd after SIGTERM (it writes its captures out).
 QUIT_SECONDS = 3.0
+#: For the agent of another machine to end what runs there and to give its cards back (``lab.remote.relay``).
+HOST_SECONDS = 25.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Plan:
     """What to start. ``cardd`` may be empty: no card. ``cardd_ready``: the socket it offers when ready.
 
     ``real_cards`` (PCI addresses) and ``interfaces`` are taken from this machine before, and given back
-    after.
+    after. ``host``: the machine is another one, and ``machine`` the connection to its agent.
     """
 
     cardd: tuple[str, ...]
@@ -61,6 +63,7 @@ class Plan:
     interfaces: tuple[str, ...] = ()
     lease_folder: str | None = None
     leases: tuple[str, ...] = ()
+    host: bool = False
 
     @staticmethod
     def read(path: Path) -> Plan:
@@ -76,6 +79,7 @@ class Plan:
                 tuple(data["interfaces"]),
                 data["lease_folder"],
                 tuple(data["leases"]),
+                bool(data["host"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise LabError(f"{path} is not a plan for a lab: {problem}", hint="make lab-up") from problem
@@ -276,8 +280,28 @@ class Supervisor:
             deadline.check()
             await _settled(self._ended["cardd"], 0.02)
 
+    async def _start_host(self, plan: Plan) -> None:
+        """The connection to another machine, whose agent answers."""
+        self.paths.agent.unlink(missing_ok=True)
+        if self.paths.host_log.exists():
+            self.paths.host_log.replace(self.paths.host_log.with_suffix(".1.log"))
+        process = self._spawn("host", plan.machine, self.paths.host_log)
+        deadline = Deadline("the agent of the machine under test", READY_SECONDS)
+        while not _connects(self.paths.agent):
+            if death := process.death():
+                raise death
+            deadline.check()
+            await _settled(self._ended["host"], 0.05)
+        self.state.boots += 1
+        self.state.phase = "booting"
+        self._write()
+        self._tell(phase="booting")
+
     async def _start_machine(self, plan: Plan) -> None:
         self._tell(phase="machine")
+        if plan.host:
+            await self._start_host(plan)
+            return
         for log in (self.paths.serial_log, self.paths.qemu_log):
             if log.exists():
                 log.replace(log.with_suffix(".1.log"))
@@ -329,14 +353,15 @@ class Supervisor:
                     await self._qmp.close()
             self._qmp = None
         await self._end("qemu")
+        await self._end("host", HOST_SECONDS)
 
-    async def _end(self, name: str) -> None:
+    async def _end(self, name: str, seconds: float = QUIT_SECONDS) -> None:
         """The process is gone, with all of its group, when this returns."""
         process = self._processes.pop(name, None)
         if process is None:
             return
         asyncio.get_running_loop().remove_reader(process.fileno())
-        await asyncio.to_thread(process.stop, QUIT_SECONDS)
+        await asyncio.to_thread(process.stop, seconds)
         part = self.state.parts[name]
         part.pid = None
         part.ended = part.ended or "stopped"

@@ -37,11 +37,14 @@ class Card:
     ports: tuple[Port, ...]
     kind: str = "emulated"
     host_pci: str | None = None
+    host: str | None = None
 
     @property
     def about(self) -> str:
-        """Its kind; of a real one, where it is in this machine."""
-        return f"{self.kind}, {self.host_pci} of this machine" if self.host_pci else self.kind
+        """Its kind; of a real one, where it is in this machine, or in the lab's host."""
+        if not self.host_pci:
+            return self.kind
+        return f"{self.kind}, {self.host_pci} of {'host ' + self.host if self.host else 'this machine'}"
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def view(state: State) -> View:
         )
         kind = card.get("kind", "emulated")
         name, model, driver = card["name"], card["model"], pci.get("driver")
-        cards.append(Card(name, model, pci.get("pci"), driver, ports, kind, card.get("pci")))
+        where = card.get("pci")
+        cards.append(Card(name, model, pci.get("pci"), driver, ports, kind, where, facts.get("host")))
     wires = tuple(_wire(number, segment) for number, segment in enumerate(facts.get("wiring", [])))
     return View(f"lab {state.name}", tuple(cards), wires)
 

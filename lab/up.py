@@ -130,8 +130,13 @@ def make_plan(
         real_cards=tuple(card.pci for card in config.real),
         interfaces=tuple(interface for card in config.real for interface in card.testers if interface),
         lease_folder=str(config.leases) if config.leases is not None else None,
-        leases=tuple(name_of(card.pci) for card in config.real) if config.leases is not None else (),
+        leases=leases_of(config),
     )
+
+
+def leases_of(config: Config) -> tuple[str, ...]:
+    """The names of the leases that the lab's real cards need."""
+    return tuple(name_of(card.pci, config.machine) for card in config.real if config.leases is not None)
 
 
 def slot(paths: Paths, card: configs.Card | configs.RealCard) -> command.CardSlot | command.RealSlot:
@@ -225,12 +230,16 @@ def up(
         raise LabError("the lab needs root (guest memory, namespaces, KVM)", hint="use sudo, or make lab-up")
     with states.alone(paths, f"waiting for whoever starts or stops lab {paths.name} now"):
         config = config or configs.load()
+        if config.host is not None:
+            from lab.remote import up as elsewhere
+
+            return elsewhere.up(paths, config, renew=renew)
         times = Times()
         if config.real and not states.is_alive(paths):
             real_models(config)  # better now than after minutes of building
         images = have_images(keep_images)
         times.lap("images")
-        state = _already(paths, fingerprint(config, images, profile), renew)
+        state = already(paths, fingerprint(config, images, profile), renew)
         if state is not None:
             return state
         models = real_models(config)
@@ -257,7 +266,7 @@ def up(
         return states.read(paths)
 
 
-def _already(paths: Paths, wanted: str, renew: bool) -> State | None:
+def already(paths: Paths, wanted: str, renew: bool) -> State | None:
     """The state of a lab that is up and stays; a broken or unwanted one is ended."""
     if not states.is_alive(paths):
         end(paths)
@@ -367,8 +376,10 @@ def welcome(paths: Paths, times: Times, watch: Callable[[], None]) -> None:
 
 
 def restart(paths: Paths, profile: command.Profile | None = None) -> None:
-    """A fresh guest in a lab that is up."""
+    """A fresh guest in a lab that is up; of another machine, its agent and its modules."""
     plan = Plan.read(paths.plan)
+    if plan.host and profile is not None:
+        raise LabError("the lab's machine under test is no guest", hint="it has no boot profile")
     if profile is not None and profile != plan.facts["profile"]:
         if profile not in BOOT_SECONDS:
             raise LabError(f"there is no boot profile {profile!r}", hint="fast or systemd")
@@ -385,4 +396,9 @@ def restart(paths: Paths, profile: command.Profile | None = None) -> None:
         if problem := states.read(paths).broken():
             raise LabError(problem)
 
-    welcome(paths, times, watch)
+    if plan.host:
+        from lab.remote import up as elsewhere
+
+        elsewhere.welcome(paths, times, watch)
+    else:
+        welcome(paths, times, watch)

@@ -18,7 +18,7 @@ from typing import Any
 
 from lab import paths
 from lab.card.models import MODELS
-from lab.config import MAC_PREFIX
+from lab.config import MAC_PREFIX, Config
 from lab.errors import LabError
 from suites import capture, drawing
 from suites import topology as topologies
@@ -115,7 +115,13 @@ def collect(
         bundle.put("lost.txt", lambda: lost(report, frames(session, counters)))
         (bundle.directory / "trace").mkdir(exist_ok=True)
         session.control.trace_dump(bundle.directory / "trace")
-    for log in (lab.paths.serial_log, lab.paths.cardd_log, lab.paths.qemu_log, lab.paths.supervisor_log):
+    for log in (
+        lab.paths.serial_log,
+        lab.paths.host_log,
+        lab.paths.cardd_log,
+        lab.paths.qemu_log,
+        lab.paths.supervisor_log,
+    ):
         bundle.put(log.name, lambda log=log: tail(log))  # type: ignore[misc]
     for path in sorted(lab.paths.capture.glob("*.pcapng")):
         with contextlib.suppress(OSError):
@@ -192,7 +198,10 @@ def again(
 ) -> dict[str, Any]:
     """What ``suites.replay`` needs: the lab, what stood in it, and the test with its options."""
     facts = session.lab.facts
-    told = ("profile", "wiring", "cpus", "memory", "images")
+    told = {name: facts[name] for name in ("profile", "wiring", "cpus", "memory", "images") if name in facts}
+    if facts.get("host"):
+        # A replay is in a guest, as its card is emulated.
+        told |= {"profile": "fast", "cpus": Config.cpus, "memory": Config.memory}
     return {
         "format": REPLAY_FORMAT,
         "schema": REPLAY_SCHEMA,
@@ -200,7 +209,7 @@ def again(
         "options": options,
         "seed": session.control.status().get("seed", 1),
         "source": asdict(source()),
-        "lab": {name: facts[name] for name in told} | {"cards": emulated(facts["cards"])},
+        "lab": told | {"cards": emulated(facts["cards"])},
         "topology": topologies.as_json(topology) if topology is not None else None,
     }
 

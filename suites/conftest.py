@@ -11,7 +11,8 @@
 
 Options: ``--lab NAME`` (or LAB in the environment), ``--topology-only`` draws what each test stands on,
 ``--shell-on-error`` stops in the lab where a test fails; ``--seeds N``, ``--fuzz-seconds N``,
-``--megabytes N`` and ``--connections N`` for longer runs of what is random or many;
+``--megabytes N`` and ``--connections N`` for longer runs of what is random or many; ``--roles`` has Ansible
+prepare the guest that plays a machine over SSH, too;
 ``--record``, ``--again`` and ``--night`` are of the report.
 """
 
@@ -69,6 +70,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--shell-on-error",
         action="store_true",
         help="stop in the lab where a test fails: say how to get in; a shell when there is a terminal",
+    )
+    group.addoption(
+        "--roles", action="store_true", help="have Ansible prepare the guest that plays a host, too"
     )
     group.addoption("--topology-only", action="store_true", help="draw what each test stands on, run nothing")
 

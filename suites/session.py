@@ -108,10 +108,14 @@ class Session:
         self.agent.load(*AGENT_MODULES)
         self.agent.call(exasock.ready, seconds=scaled(3))
         self.agent.call(namespaces.clear)
-        self.agent.call(namespaces.quiet)
-        self.agent.call(namespaces.single_answers)
+        shared = bool(self.lab.facts.get("host"))
+        if not shared:
+            self.agent.call(namespaces.quiet)
+            self.agent.call(namespaces.single_answers)
         self.agent.call(health.begin)
         self.devices = self.await_devices()
+        if shared:
+            self.agent.call(namespaces.quiet_ports, devices=list(self.devices.values()))
         for device in self.devices.values():
             self.agent.call(namespaces.change, name=None, device=device, up=True)
         self.baseline = self.agent.call(health.snapshot, timeout=scaled(6))

@@ -3,6 +3,8 @@
     python3 agent.py                          in the guest, on the virtio-serial port ``exalab.agent``
     python3 agent.py --fd 3                   on an inherited socket, e.g. natively on the host
     python3 agent.py --worker                 on stdin and stdout: a worker process of another agent
+    python3 agent.py --host                   the same on a machine that is others', too (over SSH): when the
+                                              channel ends, nothing that was started or named here stays
 
 Protocol: JSON lines in both directions.
 
@@ -54,8 +56,12 @@ OUTPUT_LIMIT = 1 << 20
 #: How long a killed command's pipes may stay open (a daemon it left may hold them). Seconds.
 DRAIN_SECONDS = 0.5
 NETNS_DIR = Path("/run/netns")
+CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
 PR_SET_CHILD_SUBREAPER = 36
+MS_REC, MS_SLAVE, MNT_DETACH = 0x4000, 0x80000, 2
+#: How long killed processes may take to be gone. Seconds.
+END_SECONDS = 10.0
 
 Json = dict[str, Any]
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -676,6 +682,10 @@ class Agent:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
+#: Whether this machine is others', too: what is done to all of it would be done to them.
+shared = False
+#: What loaded modules want done when the channel of a shared machine ends, the last first.
+at_end: list[Callable[[], Any]] = []
 #: The agent of this process: loaded modules push events through ``sys.modules["lab.guest.agent"].emit``.
 current: Agent | None = None
 
@@ -759,6 +769,79 @@ def serve_channel(receive: int, send: int, persistent: bool) -> None:
     current.serve()
 
 
+def own_names() -> bool:
+    """From now on named network namespaces are ours alone: nobody else sees them, and we see no other. Their
+    names end with our processes. Whether /run/netns had to be made."""
+    if _libc.unshare(CLONE_NEWNS) or _libc.mount(b"none", b"/", None, MS_REC | MS_SLAVE, None):
+        raise OSError(ctypes.get_errno(), "a mount namespace of our own")
+    made = not NETNS_DIR.exists()
+    NETNS_DIR.mkdir(parents=True, exist_ok=True)
+    if _libc.mount(b"tmpfs", os.fsencode(NETNS_DIR), b"tmpfs", 0, b"mode=0755"):
+        raise OSError(ctypes.get_errno(), f"a tmpfs on {NETNS_DIR}")
+    return made
+
+
+def children() -> list[int]:
+    """Processes whose parent we are, also those whose own parent has ended (we are their reaper)."""
+    found: list[int] = []
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found += [int(pid) for pid in (thread / "children").read_text().split()]
+    return found
+
+
+def descendants() -> set[int]:
+    """All processes that were started here, and what they started."""
+    found: set[int] = set()
+    left = children()
+    while left:
+        pid = left.pop()
+        if pid not in found:
+            found.add(pid)
+            with contextlib.suppress(OSError):
+                left += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return found
+
+
+def end_children() -> None:
+    """Kill them all, and what comes to us when its parent dies. What outlives END_SECONDS is the kernel's."""
+    deadline = time.monotonic() + END_SECONDS
+    while (left := children()) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        threading.Event().wait(0.01)
+
+
+def serve_host() -> None:
+    """On stdin and stdout, of a machine that is others', too. Nothing outlives the channel."""
+    global shared
+    shared = True
+    made = own_names()
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
+    receive, send = os.dup(0), os.dup(1)
+    # Prints of a loaded module must not land in the protocol.
+    os.dup2(2, 1)
+    try:
+        serve_channel(receive, send, persistent=False)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        end_children()
+        if _libc.umount2(os.fsencode(NETNS_DIR), MNT_DETACH) == 0 and made:
+            with contextlib.suppress(OSError):
+                NETNS_DIR.rmdir()
+        for act in reversed(at_end):
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001 - one that fails must not keep the others
+                print(f"agent: {act}: {error!r}", file=sys.stderr, flush=True)
+
+
 def serve_port() -> None:
     port = find_port()
     if port is None:
@@ -773,6 +856,8 @@ def main(argv: list[str]) -> None:
         receive, send = os.dup(0), os.dup(1)
         os.dup2(2, 1)
         serve_channel(receive, send, persistent=False)
+    elif argv[:1] == ["--host"]:
+        serve_host()
     elif argv[:1] == ["--fd"]:
         fd = int(argv[1])
         os.set_inheritable(fd, False)
@@ -780,7 +865,7 @@ def main(argv: list[str]) -> None:
     elif not argv:
         supervise(serve_port)
     else:
-        raise SystemExit("usage: agent.py [--worker | --fd N]")
+        raise SystemExit("usage: agent.py [--worker | --host | --fd N]")
 
 
 if __name__ == "__main__":

@@ -210,6 +210,14 @@ class Commands:
 
     def present(self, config: Config) -> bool:
         """Whether every real card is on its bus."""
+        if config.host is not None:
+            from lab.remote import roles
+
+            try:
+                seen = roles.find(config.host, [card.pci for card in config.real]).seen
+            except LabError:
+                return False
+            return all(card["model"] for card in seen["cards"])
         from lab.real.host import Host
 
         host = Host()
@@ -326,7 +334,7 @@ def _lease(config: Config, diary: Diary, held: list[lease.Lease], on_lost: Calla
         for address in sorted(card.pci for card in config.real):
             found = lease.acquire(
                 config.leases,
-                lease.name_of(address),
+                lease.name_of(address, config.machine),
                 f"night {diary.name}",
                 wait=config.nightly.wait_minutes * 60,
                 waiting=waiting,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.real import card, journal, tester
+from lab.real import card, journal, tester, used
 from lab.real.host import Host
 from lab.real.journal import Held, Journal, Owner
 
@@ -17,6 +17,9 @@ _GIVE_BACK: dict[str, Callable[[Host, Journal, str], None]] = {
 
 
 def _give_back(host: Host, one: Journal) -> None:
+    if one.open and used.is_of(one.before):
+        used.give_back(host, one, one.path.stem.removeprefix(card.PREFIX))
+        return
     for prefix, back in _GIVE_BACK.items():
         if one.path.stem.startswith(prefix):
             back(host, one, one.path.stem.removeprefix(prefix))
@@ -39,6 +42,11 @@ class Borrowed:
             tester.take(self._host, self._hold(tester.PREFIX + name), name)
         for address in cards:
             card.take(self._host, self._hold(card.PREFIX + address), address)
+
+    def use(self, cards: Iterable[str]) -> None:
+        """Cards by PCI address, where they are. Raises ``LabError``; what was taken until then stays held."""
+        for address in cards:
+            used.take(self._host, self._hold(card.PREFIX + address), address)
 
     def _hold(self, name: str) -> Journal:
         one = Journal(self._where, name, self._owner)

@@ -93,7 +93,7 @@ def give_back(host: Host, journal: Journal, address: str) -> None:
         _write(host, folder / "driver_override", (before["override"] or "") + "\n", address)
     if was is not None and driver(host, address) is None:
         _bind(host, journal, address, was)
-    _restore_interfaces(host, journal, address, [Netdev(**one) for one in before["netdevs"]])
+    restore_interfaces(host, journal, address, [Netdev(**one) for one in before["netdevs"]])
     if not before["vfio_loaded"] and (host.pci / "drivers" / VFIO).exists():
         journal.step(f"modprobe -r {VFIO}")
         host.run(["modprobe", "-r", VFIO], check=False)  # somebody else may use it by now: then it stays
@@ -129,8 +129,8 @@ def _bind(host: Host, journal: Journal, address: str, was: str) -> None:
         )
 
 
-def _restore_interfaces(host: Host, journal: Journal, address: str, were: list[Netdev]) -> None:
-    """Names, MTU and up state of interfaces; the driver has just made them anew, all down."""
+def restore_interfaces(host: Host, journal: Journal, address: str, were: list[Netdev]) -> None:
+    """Names, MTU and up state of interfaces, as they were, whatever they are now."""
     if not were:
         return
     if [one.name for one in netdevs(host, address)] != [one.name for one in were]:

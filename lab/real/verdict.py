@@ -17,6 +17,16 @@ def check(host: Host, address: str, vendors: Container[int] = (VENDOR,)) -> Devi
 
     ``vendors`` is for the trial with another device than a card.
     """
+    device = is_card(host, address, vendors)
+    _iommu(host, device)
+    _group(host, device)
+    unused(host, device)
+    _vfio(host)
+    return device
+
+
+def is_card(host: Host, address: str, vendors: Container[int] = (VENDOR,)) -> Device:
+    """The device at ``address``, which is a card. Raises ``LabError`` that names the remedy."""
     device = look(host, address)
     if device.vendor not in vendors:
         raise LabError(
@@ -25,10 +35,6 @@ def check(host: Host, address: str, vendors: Container[int] = (VENDOR,)) -> Devi
         )
     if is_bridge(host, address):
         raise LabError(f"{address} is a bridge, not a card", hint="the card is behind it: `lspci -tv`")
-    _iommu(host, device)
-    _group(host, device)
-    _unused(host, device)
-    _vfio(host)
     return device
 
 
@@ -65,8 +71,11 @@ def _group(host: Host, device: Device) -> None:
         )
 
 
-def _unused(host: Host, device: Device) -> None:
-    """Nobody uses the card: no process has it open, no interface of it is configured, here or elsewhere."""
+def unused(host: Host, device: Device) -> None:
+    """Nobody uses the card: no process has it open, no interface of it is configured, here or elsewhere.
+
+    Raises ``LabError`` that names who does.
+    """
     if device.driver == VFIO and device.group is not None:
         _let_go(host, device.address, device.group)
     for name in host.names(host.device(device.address) / "misc"):

@@ -71,9 +71,20 @@ def test_each_card_is_its_own() -> None:
         ("x = [\n", "f: not TOML: "),
         (
             "[[card]]\nmodel = 'X25'\nhost = 'venue7'\n",
-            "f:3: host (a lab on another machine, over ssh): not yet",
+            "f:3: card.0.host: all cards of a lab are in one machine",
         ),
-        ("host = 'venue7'\n", "f:1: host (a lab on another machine, over ssh): not yet"),
+        ("host = 'venue7'\n", "f:1: host: which card of venue7 is it about?"),
+        ("seed = 2\nhost = '-oProxyCommand=x'\n", "f:2: host: '-oProxyCommand=x' is not a machine"),
+        ("host = 'a b'\ncard = '3b:00.0'\n", "f:1: host: 'a b' is not a machine"),
+        ("host = 7\ncard = '3b:00.0'\n", "f:1: host: 7 is not a machine"),
+        (
+            "host = 'v'\ncard = '3b:00.0'\n[machine]\ncpus = 2\n",
+            "f:3: [machine] describes a guest; v is as it is",
+        ),
+        (
+            "host = 'v'\n[[card]]\npci = '3b:00.0'\n[[card]]\nmodel = 'X10'\n",
+            "f:1: host: which card of v is it about?",
+        ),
         ("\ncard = 'X25'\n", "f:2: card: 'X25' is not a PCI address: write it as"),
         ("card = ''\n", "f:1: card: '' is not a PCI address"),
         ("[[card]]\npci = '3b:00.9'\n", "f:2: card.0.pci: '3b:00.9' is not a PCI address"),
@@ -117,6 +128,17 @@ def test_a_real_card_is_one_line() -> None:
     assert (lab.emulated, config.kind(card)) == ((), "real")
     assert lab.wiring == parse("", "x").wiring
     assert lab.testers == ("t0",)
+
+
+def test_a_card_of_another_machine_is_two_lines() -> None:
+    """The machine as ssh takes it beside the card's address there; the testers are of this machine."""
+    lab = parse("host = 'root@venue7'\ncard = '3b:00.0'\ntesters = ['enp5s0f0', '']\n", "x")
+    assert (lab.host, lab.machine) == ("root@venue7", "venue7")
+    assert (lab.real[0].pci, lab.real[0].wired) == ("0000:3b:00.0", (0,))
+    assert lab.wiring.ends() == ["card0:0", "tester:t0"]
+    two = parse("host = 'venue7'\n[[card]]\npci = '3b:00.0'\n[[card]]\npci = '5e:00.0'\n", "x")
+    assert (two.machine, [card.pci for card in two.real]) == ("venue7", ["0000:3b:00.0", "0000:5e:00.0"])
+    assert parse("card = '3b:00.0'\n", "x").machine is None
 
 
 def test_a_real_card_without_cables() -> None:

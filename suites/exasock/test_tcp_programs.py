@@ -19,6 +19,7 @@ import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -141,7 +142,17 @@ http {{
 """
 
 
+def needs(pairs: TcpPairs, program: str) -> None:
+    """Skip where the machine under test has it not: what starts a service by being installed is put on no
+    machine that is reached over SSH.
+    """
+    if pairs.session.agent.exec(["sh", "-c", f"ls {program}"], check=False).code:
+        pytest.skip(f"needs {Path(program).name}; the machine under test has none")
+
+
 def start_nginx(pairs: TcpPairs) -> list[Process]:
+    needs(pairs, "/usr/sbin/nginx")
+
     def server(one: Namespace) -> list[str]:
         home = f"{HOME}/{one.name}"
         return ["nginx", "-c", pairs.file(one, "nginx.conf", NGINX.format(home=home, address=THEIRS))]
@@ -164,6 +175,8 @@ def nginx(pairs: TcpPairs) -> None:
 
 
 def start_redis(pairs: TcpPairs) -> list[Process]:
+    needs(pairs, "/usr/bin/redis-server")
+
     def server(one: Namespace) -> list[str]:
         about = ["--bind", THEIRS, "--requirepass", one.name, "--save", "", "--dir", f"{HOME}/{one.name}"]
         return ["redis-server", *about, "--protected-mode", "no"]
@@ -231,6 +244,7 @@ def ssh(pairs: TcpPairs) -> None:
 
 def postgresql(pairs: TcpPairs) -> None:
     """The benchmark of its own: afterwards the books balance."""
+    needs(pairs, "/usr/lib/postgresql/*/bin/postgres")
     agent, data = pairs.session.agent, f"{HOME}/postgresql"
     (found,) = agent.exec(["sh", "-c", "ls -d /usr/lib/postgresql/*/bin"]).stdout.split()
     as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from lab.guest import agent
 from lab.guest.agent import in_netns
 from suites.guest import namespaces
 
@@ -86,7 +87,9 @@ def messages() -> list[Json]:
 def _watch_drops() -> None:
     if not (TRACING / "instances").is_dir():
         subprocess.run(["mount", "-t", "tracefs", "tracefs", str(TRACING)], check=True)
-    _DROPS.mkdir(exist_ok=True)
+    if not _DROPS.exists():
+        _DROPS.mkdir()
+        agent.at_end.append(_DROPS.rmdir)
     event = _DROPS / "events/skb/kfree_skb"
     numbers = {
         name: number for number, name in re.findall(r'{ (\d+), "(\w+)" }', (event / "format").read_text())
@@ -117,8 +120,13 @@ def account(name: str | None) -> str:
 
 
 def processes() -> dict[str, str]:
-    """Every process with a program of its own, as {pid: name}; kernel threads and zombies are left out."""
-    pids = {entry.name for entry in os.scandir("/proc") if entry.name.isdigit()}
+    """Every process with a program of its own, as {pid: name}; kernel threads and zombies are left out. Of a
+    machine that is others', too, those that were started here.
+    """
+    if agent.shared:
+        pids = {str(pid) for pid in agent.descendants()}
+    else:
+        pids = {entry.name for entry in os.scandir("/proc") if entry.name.isdigit()}
     for gone in set(_known) - pids:
         del _known[gone]
     found: dict[str, str] = {}
@@ -136,8 +144,12 @@ def processes() -> dict[str, str]:
 
 
 def open_sockets() -> dict[str, int]:
-    """Sockets in use in the initial namespace (sockstat), without those that only wait for their end."""
+    """Sockets in use in the initial namespace (sockstat), without those that only wait for their end. Nothing
+    on a machine that is others', too: the kernel does not tell whose they are.
+    """
     counts: dict[str, int] = {}
+    if agent.shared:
+        return counts
     for line in Path("/proc/net/sockstat").read_text().splitlines():
         family, _, rest = line.partition(": ")
         fields = rest.split()

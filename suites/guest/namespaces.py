@@ -353,6 +353,18 @@ def single_answers() -> None:
     Path("/proc/sys/net/ipv4/conf/all/arp_announce").write_text("2")
 
 
+def quiet_ports(devices: list[str]) -> None:
+    """What ``quiet`` and ``single_answers`` do, for the ports alone, of a machine that is others', too.
+
+    ``lab.real.used`` puts it back.
+    """
+    for device in devices:
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
+        Path(f"/proc/sys/net/ipv4/conf/{device}/arp_ignore").write_text("1")
+        Path(f"/proc/sys/net/ipv4/conf/{device}/arp_announce").write_text("2")
+
+
 def quiet() -> None:
     """The calling thread's namespace speaks IPv4 only: what is on the wire is then what a test put there.
 

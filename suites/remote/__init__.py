@@ -1,0 +1,1 @@
+"""A machine under test over SSH, without one: a guest plays it."""
