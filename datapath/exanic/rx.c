@@ -200,6 +200,7 @@ static bool rx_frame(struct exanic_port *port, u64 meta)
 		.chunks = rx->chunks,
 		.length = (rx->chunks - 1) * EXANIC_RX_CHUNK_DATA + EXANIC_META_LENGTH(meta),
 		.timestamp = rx->timestamp,
+		.poll = (u32)u64_stats_read(&rx->stats.polls),
 		.filter = EXANIC_META_FILTER(meta),
 	};
 	u32 status = EXANIC_META_STATUS(meta) & EXANIC_RX_STATUS_MASK;

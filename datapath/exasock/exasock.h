@@ -47,6 +47,8 @@ struct exa_port {
 	struct net_device *dev;
 	struct list_head list;
 	unsigned int users;		/* under exa_mutex */
+	u32 gathering;			/* in NAPI: the poll of which the stack must get the rest, */
+	enum exasock_reason gathering_for;	/* and why */
 	struct exa_txq __rcu *txq[EXA_TXQS];
 	struct rcu_head rcu;
 };
@@ -234,7 +236,7 @@ enum exasock_reason exa_hold(struct exa_sock *es, const struct exa_iface *iface,
 			     const struct exa_packet *packet, const struct exa_telling *telling);
 bool exa_pass(struct exa_sock *es, const struct exanic_rx_frame *frame,
 	      enum exasock_reason reason, bool alone);
-bool exa_pass_unseen(struct exa_ns *ns, const struct exanic_rx_frame *frame);
+void exa_flush_ns(struct exa_ns *ns);
 void exa_flush(struct exa_sock *es, enum exasock_reason reason);
 void exa_flush_for(struct exa_sock *es, enum exasock_reason reason);
 

@@ -134,21 +134,14 @@ bool exa_pass(struct exa_sock *es, const struct exanic_rx_frame *frame,
 	return skb;
 }
 
-/*
- * A datagram, or a part of one, that may be for any socket of the namespace: to the stack,
- * after what any of them has held.
- */
-bool exa_pass_unseen(struct exa_ns *ns, const struct exanic_rx_frame *frame)
+/* What any socket of the namespace has held goes to the stack */
+void exa_flush_ns(struct exa_ns *ns)
 {
-	struct sk_buff *skb = exanic_rx_frame_to_skb(frame);
 	struct exa_sock *es;
 
 	hlist_for_each_entry_rcu(es, &ns->socks, sibling)
 		if (READ_ONCE(es->oldest) != READ_ONCE(es->head))
 			exa_flush(es, EXASOCK_R_HEADER);
-	if (skb)
-		netif_receive_skb(skb);
-	return skb;
 }
 
 /* The first one that is still held decides; those after it are younger */

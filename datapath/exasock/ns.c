@@ -13,7 +13,7 @@
 
 #include "exasock.h"
 
-#define IDLE	HZ		/* how long a namespace keeps its state without attachments */
+#define IDLE	(HZ / 4)	/* how long a namespace keeps its state without attachments */
 
 static void exa_ns_sweep(struct work_struct *work);
 

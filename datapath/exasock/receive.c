@@ -93,6 +93,22 @@ static bool pass(struct exa_arrival *arrival, enum exasock_reason reason)
 	return exa_pass(arrival->es[0], arrival->frame, reason, false);
 }
 
+/*
+ * Others, of the kernel's, get it too, or may: it keeps its place among what the driver
+ * gathers for the stack, and nothing that comes after it in this poll may overtake it.
+ */
+static bool gather(struct exa_arrival *arrival, enum exasock_reason reason)
+{
+	struct exa_port *port = arrival->iface->port;
+	unsigned int i;
+
+	for (i = 0; i < arrival->count; i++)
+		exa_flush_for(arrival->es[i], reason);
+	port->gathering = arrival->frame->poll;
+	port->gathering_for = reason;
+	return false;
+}
+
 /* To each of its receivers: held, or by the stack for it alone */
 static bool hold(struct exa_arrival *arrival)
 {
@@ -128,15 +144,20 @@ static bool receive(const struct exanic_rx_frame *frame)
 	arrival.iface = exa_iface_of_frame(frame->dev, packet->vid, packet->dmac, packet->group);
 	if (!arrival.iface || !READ_ONCE(arrival.iface->up))
 		return false;
-	if (parsed == EXA_PARSE_UNSEEN)
-		return exa_pass_unseen(arrival.iface->ns, frame);
+	if (parsed == EXA_PARSE_UNSEEN) {
+		exa_flush_ns(arrival.iface->ns);
+		arrival.count = 0;
+		return gather(&arrival, EXASOCK_R_HEADER);
+	}
 	exa_lookup(arrival.iface->ns->net, packet, arrival.iface->ifindex, &arrival.receivers);
 	all = find_ours(&arrival);
 	if (!arrival.count)
 		return false;
 	if (!all)
-		reason = EXASOCK_R_SHARED;
-	else if (parsed == EXA_PARSE_ODD)
+		return gather(&arrival, EXASOCK_R_SHARED);
+	if (arrival.iface->port->gathering == frame->poll)
+		return gather(&arrival, arrival.iface->port->gathering_for);
+	if (parsed == EXA_PARSE_ODD)
 		reason = EXASOCK_R_HEADER;
 	else
 		reason = judge(&arrival);

@@ -46,6 +46,8 @@ static_assert(sizeof(struct exanic_chunk) == EXANIC_RX_CHUNK_SIZE);
  * @length: bytes, FCS included
  * @timestamp: low 32 bits of the card's clock at the start of the frame
  * @filter: matched filter number (1: echo of the TCP engine)
+ * @poll: number of the port's poll: what the driver passes on of one, it gathers, and the
+ *	stack has all of it before the next one begins
  *
  * The card does not wait: who copies data out must afterwards confirm with
  * exanic_rx_frame_intact() that the frame was not overwritten meanwhile.
@@ -57,6 +59,7 @@ struct exanic_rx_frame {
 	u32 chunks;
 	u32 length;
 	u32 timestamp;
+	u32 poll;
 	u8 filter;
 };
 

@@ -24,7 +24,7 @@
  * And those of a TCP connection that may be a short one, or is not established yet: what
  * is saved in so many is about what attaching costs
  */
-#define CONNECT_CALLS	32UL
+#define CONNECT_CALLS	16UL
 
 static struct exa_entry *entries;	/* all, only ever added to */
 static unsigned int used;

@@ -84,12 +84,14 @@ class Tcp:
             assert told == {"done": count}, told
 
     def warm(self, label: str = "c") -> None:
-        """Messages by turns until every accelerated end has been taken, as it will be when it is quiet."""
+        """Messages by turns until every accelerated end has been taken, as it will be when it is quiet, and
+        has moved bytes past the stack both ways."""
         deadline = Deadline("every accelerated end is taken", scaled(2))
         while True:
             self.rally(20, label)
             told = self.attached()
-            if len(told) >= self.accelerated_ends() and all(one["takes"] for one in told):
+            moved = all(one["takes"] and one["tx_bytes"] and one["rx_bytes"] for one in told)
+            if moved and len(told) >= self.accelerated_ends():
                 return
             deadline.check()
 

@@ -14,10 +14,14 @@ from collections.abc import Callable
 
 import pytest
 
-from suites.exasock.compare import Compared
+from lab.deadline import scaled
+from suites.exasock import guest_calls
+from suites.exasock.compare import SPINNING, Compared
 from suites.exasock.ends import acquaint, peer, subject
 from suites.exasock.steps import LONG, Steps, data, do, echo, look, opened, ready
+from suites.guest import exasock
 from suites.place import Placed
+from suites.session import KERNEL
 from suites.topology import Namespace, Topology
 
 Pair = tuple[Placed, Namespace, Namespace]
@@ -83,6 +87,26 @@ def test_sizes(pair: Pair, compared: Compared) -> None:
     mixed += [do("recvfrom", "b", size=65536) for _ in range(5)]
     run = compared.both(mixed)
     assert run.counters(compared.cookie(one), ONE)["tx_kernel"]["size"] == 2
+
+
+def test_order_beside_accelerated_sockets(two: Pair, compared: Compared) -> None:
+    """N10: sockets that are not accelerated, in namespaces where others are, have their datagrams in the
+    order in which they were sent, whole or in fragments."""
+    _standing, one, other = two
+    worker = compared.programs(SPINNING).worker("program")
+    worker.load(guest_calls)
+    compared.soiled = True
+    worker.call(guest_calls.run, program="beside", steps=both_open(one, other), keep=True, timeout=scaled(6))
+    assert len(compared.session.agent.call(exasock.accelerated)) == 2
+    steps = [*opened("k", one, 7011), *opened("l", other, 7012)]
+    before = len(steps)
+    sizes = [100, 1473, 100, 3000, 100] * 4
+    for number, size in enumerate(sizes):
+        steps.append(do("sendto", "k", data=data(number, size), to=[other.ip, 7012]))
+    steps += [do("recvfrom", "l", size=65536)] * len(sizes)
+    told = compared.run(KERNEL, steps).results[before + len(sizes) :]
+    assert [one["ok"][0]["seed"] for one in told] == list(range(len(sizes)))
+    worker.call(guest_calls.close, program="beside")
 
 
 def test_jumbo_frames(place: Callable[[Topology], Placed], compared: Compared) -> None:
