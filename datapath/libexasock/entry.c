@@ -15,6 +15,8 @@
 #define ENTRIES_AT_ONCE	64
 /* Ended ones that rest before they are used again: threads may still look at them */
 #define RESTING		64
+/* Copies of closed descriptors are from here on, out of the application's way */
+#define GHOSTS_FROM	1000
 
 /* Calls until the next attempt, and the last distance, in the cell of a refused socket */
 #define RETRY_FIRST	64UL
@@ -117,7 +119,8 @@ static struct exa_entry *entry_alloc(size_t room)
 	unsigned int i;
 
 	for (entry = resting > RESTING ? entries : NULL; entry; entry = entry->next)
-		if (!entry->fds && entry->room >= room && (!best || entry->ended < best->ended))
+		if (!entry->fds && !load(&entry->waiters) && entry->room >= room &&
+		    (!best || entry->ended < best->ended))
 			best = entry;
 	for (entry = best ? NULL : entries; entry && !best; entry = entry->next)
 		if (!entry->fds && !entry->memory)
@@ -209,6 +212,40 @@ detach:
 	return NULL;
 }
 
+/*
+ * @fd is about to be closed. A call that waits keeps its socket, as one does that waits in
+ * the kernel: whoever looks meanwhile goes on with a copy. Locked.
+ */
+void exa_entry_closing(struct exa_entry *entry, int fd)
+{
+	int kept = errno, ghost;
+
+	if (entry->fds != 1 || !load(&entry->waiters))
+		return;
+	ghost = real(fcntl)(fd, F_DUPFD_CLOEXEC, GHOSTS_FROM);
+	if (ghost >= 0)
+		store_release(&entry->ghost, ghost);
+	errno = kept;
+}
+
+void exa_waiter_comes(struct exa_entry *entry)
+{
+	__atomic_add_fetch(&entry->waiters, 1, __ATOMIC_SEQ_CST);
+}
+
+/* The last one closes what was kept for them */
+void exa_waiter_goes(struct exa_entry *entry)
+{
+	int kept = errno, ghost;
+
+	if (__atomic_sub_fetch(&entry->waiters, 1, __ATOMIC_SEQ_CST))
+		return;
+	ghost = exchange(&entry->ghost, 0);
+	if (ghost)
+		real(close)(ghost);
+	errno = kept;
+}
+
 /* One descriptor less; with the last one the attachment ends. Locked. */
 void exa_entry_put(struct exa_entry *entry)
 {
@@ -267,6 +304,10 @@ void exa_entries_forget(void)
 	struct exa_entry *entry;
 
 	for (entry = entries; entry; entry = entry->next) {
+		if (entry->ghost)
+			real(close)(entry->ghost);	/* of threads that are not here */
+		entry->ghost = 0;
+		entry->waiters = 0;
 		if (!entry->fds)
 			continue;
 		entry->generation++;

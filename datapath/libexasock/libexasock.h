@@ -152,6 +152,8 @@ struct exa_entry {
 	struct exa_entry *looking_next;
 
 	unsigned int fds;	/* descriptors that name it; 0: unused */
+	unsigned int waiters;	/* threads that look, in a call that waits */
+	int ghost;		/* 0, or its last descriptor's copy, for them: it is closed */
 	struct exa_entry *next;	/* all entries ever made */
 	u64 ended;		/* in what order they became unused */
 	void *memory;
@@ -217,6 +219,9 @@ struct exa_entry *exa_find_slow(int fd);
 struct exa_entry *exa_entry_of_handle(u32 handle, bool stream);
 struct exa_entry *exa_entry_start(const struct exasock_attach *attach, bool stream);
 void exa_entry_put(struct exa_entry *entry);
+void exa_entry_closing(struct exa_entry *entry, int fd);
+void exa_waiter_comes(struct exa_entry *entry);
+void exa_waiter_goes(struct exa_entry *entry);
 void exa_entry_drop(struct exa_entry *entry, uintptr_t to);
 void exa_entries_share(void);
 void exa_entries_forget(void);

@@ -81,40 +81,53 @@ static ssize_t sleep_rest(const struct exa_receive *receive, u64 until)
 	}
 }
 
-/* There was nothing. @before: signals handled until the call began. */
-static ssize_t wait_for(struct exa_entry *entry, const struct exa_receive *receive,
-			struct exa_signals before, u32 generation)
+/* The attachment is over: the kernel's call, of what was kept for us when it was closed */
+static ssize_t go_on(const struct exa_entry *entry, const struct exa_receive *receive)
 {
-	u64 spin = exa_environment()->spin_ns, timeout, start, spun = 0;
-	bool all = entry->stream && receive->flags & MSG_WAITALL;
-	int kept = errno, mode, i;
+	struct exa_receive again = *receive;
+	int ghost = load_acquire(&entry->ghost);
+
+	if (ghost)
+		again.fd = ghost;
+	return exa_receive_native(&again, receive->flags);
+}
+
+/* A call that waits; @before: signals handled until it began */
+struct waiting {
+	struct exa_entry *entry;
+	const struct exa_receive *receive;
+	struct exa_signals before;
+	u32 generation;
+	u64 timeout;
+	bool all;
+};
+
+static ssize_t look_and_sleep(const struct waiting *waiting)
+{
+	const struct exa_signals before = waiting->before;
+	const struct exa_receive *receive = waiting->receive;
+	u64 spin = exa_environment()->spin_ns, timeout = waiting->timeout, start, spun = 0;
+	struct exa_entry *entry = waiting->entry;
+	bool all = waiting->all;
+	int kept = errno, i;
 	ssize_t got;
 
-	mode = exa_nonblocking(entry, receive->fd);
-	if (mode < 0)
-		return exa_receive_native(receive, receive->flags);
-	if (mode && !all) {
-		errno = EAGAIN;
-		return -1;
-	}
-	timeout = timeout_of(receive->fd);
-	/* what is there is not all of it: how long to wait for the rest the kernel knows */
-	if (all && (mode || timeout != EXA_FOREVER))
-		return exa_receive_native(receive, receive->flags);
 	if (spin > timeout)
 		spin = timeout;
 	start = exa_now();
 	while (spun < spin) {
 		for (i = 0; i < LOOKS_PER_CLOCK; i++) {
-			if (load_acquire(&entry->generation) != generation)
-				return exa_receive_native(receive, receive->flags);
+			if (load_acquire(&entry->generation) != waiting->generation)
+				return go_on(entry, receive);
 			switch (exa_look(entry, receive, &got)) {
 			case EXA_LOOK_GOT:
+				if (got < 0 && errno == EBADF && load_acquire(&entry->ghost))
+					return go_on(entry, receive);
 				if (got >= 0)
 					errno = kept;
 				return got;
 			case EXA_LOOK_OVER:
-				return exa_receive_native(receive, receive->flags);
+				return go_on(entry, receive);
 			case EXA_LOOK_NOTHING:
 				break;
 			}
@@ -140,6 +153,39 @@ static ssize_t wait_for(struct exa_entry *entry, const struct exa_receive *recei
 	if (timeout != EXA_FOREVER && spun > UNNOTICED_NS)
 		return sleep_rest(receive, start + timeout);
 	return exa_receive_native(receive, receive->flags);
+}
+
+static void goes(void *entry)
+{
+	exa_waiter_goes(entry);
+}
+
+/* There was nothing */
+static ssize_t wait_for(struct exa_entry *entry, const struct exa_receive *receive,
+			struct exa_signals before, u32 generation)
+{
+	struct waiting waiting = { entry, receive, before, generation, EXA_FOREVER, false };
+	bool all = entry->stream && receive->flags & MSG_WAITALL;
+	ssize_t got;
+	int mode;
+
+	mode = exa_nonblocking(entry, receive->fd);
+	if (mode < 0)
+		return exa_receive_native(receive, receive->flags);
+	if (mode && !all) {
+		errno = EAGAIN;
+		return -1;
+	}
+	waiting.timeout = timeout_of(receive->fd);
+	waiting.all = all;
+	/* what is there is not all of it: how long to wait for the rest the kernel knows */
+	if (all && (mode || waiting.timeout != EXA_FOREVER))
+		return exa_receive_native(receive, receive->flags);
+	exa_waiter_comes(entry);	/* for who closes the descriptor meanwhile */
+	pthread_cleanup_push(goes, entry);
+	got = look_and_sleep(&waiting);
+	pthread_cleanup_pop(1);
+	return got;
 }
 
 ssize_t exa_receive(struct exa_entry *entry, const struct exa_receive *receive)

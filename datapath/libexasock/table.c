@@ -100,6 +100,8 @@ void exa_forget(int fd)
 		return;
 	exa_lock(&kept);
 	is = exchange(cell, EXA_UNKNOWN);
+	if (exa_cell_is_entry(is))
+		exa_entry_closing((struct exa_entry *)is, fd);
 	put(is);
 	exa_unlock(&kept);
 }
