@@ -13,11 +13,11 @@ from lab.guest.client import Agent
 from lab.machine import command
 from lab.machine.qmp import Qmp
 from lab.machine.sandbox import Bind, tools_argv
-from lab.real import borrowed, card, device, host, journal, tester, verdict
+from lab.real import borrowed, card, device, host, journal, tester, used, verdict
 from suites.real import guest_trial
 
 #: In the order in which they need each other.
-MODULES = (errors, host, device, verdict, journal, card, tester, borrowed, guest_trial)
+MODULES = (errors, host, device, verdict, journal, card, tester, used, borrowed, guest_trial)
 #: An Intel 82574L of QEMU's.
 VENDOR, DEVICE = 0x8086, 0x10D3
 #: The IOMMU comes before what it is to guard.
