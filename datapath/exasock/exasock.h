@@ -47,7 +47,7 @@ struct exa_port {
 	struct net_device *dev;
 	struct list_head list;
 	unsigned int users;		/* under exa_mutex */
-	u32 gathering;			/* in NAPI: the poll of which the stack must get the rest, */
+	u32 gathering;			/* in NAPI: the poll whose rest the stack must get, */
 	enum exasock_reason gathering_for;	/* and why */
 	struct exa_txq __rcu *txq[EXA_TXQS];
 	struct rcu_head rcu;
