@@ -223,6 +223,8 @@ void exa_entry_closing(struct exa_entry *entry, int fd)
 	if (entry->fds != 1 || !load(&entry->waiters))
 		return;
 	ghost = real(fcntl)(fd, F_DUPFD_CLOEXEC, GHOSTS_FROM);
+	if (ghost < 0)		/* its limit is lower */
+		ghost = real(fcntl)(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (ghost >= 0)
 		store_release(&entry->ghost, ghost);
 	errno = kept;
