@@ -50,8 +50,10 @@ class Bind:
     writable: bool = False
 
 
-def isolated(argv: Sequence[str]) -> list[str]:
-    """argv prefixed so that it runs in its own mount and pid namespace and dies with us."""
+def isolated(argv: Sequence[str], *, network: bool = False) -> list[str]:
+    """argv prefixed so that it runs in its own mount and pid namespace and dies with us. ``network``: in its
+    own network namespace, too.
+    """
     return [
         "setpriv",
         "--pdeathsig",
@@ -59,6 +61,7 @@ def isolated(argv: Sequence[str]) -> list[str]:
         "unshare",
         "--mount",
         "--pid",
+        *(("--net",) if network else ()),
         "--fork",
         "--kill-child=KILL",
         "--mount-proc",

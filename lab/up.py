@@ -250,20 +250,32 @@ def up(
         placement.check(config.processors)
         if config.hugepages:
             placement.check_hugepages(config.memory)
-        try:
-            prepare(paths, config)
-            make_plan(paths, config, images, found, profile, models).write(paths.plan)
-            times.lap("preparing")
-            with Launch(paths) as launch:
-                launch.follow(times)
-                welcome(paths, times, launch.watch)
-                launch.release()
-        except BaseException:
-            # A supervisor that lives still has its lifeline, which ends with us: it cleans up by itself.
-            if not states.is_alive(paths):
-                shutil.rmtree(paths.run, ignore_errors=True)
-            raise
-        return states.read(paths)
+        plan = make_plan(paths, config, images, found, profile, models)
+        return start(paths, config, plan, times, welcome)
+
+
+def start(
+    paths: Paths,
+    config: Config,
+    plan: Plan,
+    times: Times,
+    welcome: Callable[[Paths, Times, Callable[[], None]], None],
+) -> State:
+    """Start what the plan says; ``welcome`` has it ready. Raises ``LabError``; then nothing is left."""
+    try:
+        prepare(paths, config)
+        plan.write(paths.plan)
+        times.lap("preparing")
+        with Launch(paths) as launch:
+            launch.follow(times)
+            welcome(paths, times, launch.watch)
+            launch.release()
+    except BaseException:
+        # A supervisor that lives still has its lifeline, which ends with us: it cleans up by itself.
+        if not states.is_alive(paths):
+            shutil.rmtree(paths.run, ignore_errors=True)
+        raise
+    return states.read(paths)
 
 
 def already(paths: Paths, wanted: str, renew: bool) -> State | None:

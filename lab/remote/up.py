@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from lab.api import ask_supervisor
 from lab.config import Config
 from lab.deadline import Deadline
 from lab.errors import LabError
-from lab.launch import Launch, Times
+from lab.launch import Times
 from lab.nightly.settings import Settings
 from lab.paths import Paths
 from lab.real import borrowed, tester
@@ -94,18 +93,7 @@ def up(paths: Paths, config: Config, *, renew: bool = False) -> State:
         verdict.check(machine.host, machine.seen)
     times.lap("roles")
     deadline.set_accelerator("tcg" if machine.seen["virtual"] == _EMULATED else "none")
-    try:
-        local.prepare(paths, config)
-        make_plan(paths, config, machine, what).write(paths.plan)
-        with Launch(paths) as launch:
-            launch.follow(times)
-            welcome(paths, times, launch.watch)
-            launch.release()
-    except BaseException:
-        if not states.is_alive(paths):
-            shutil.rmtree(paths.run, ignore_errors=True)
-        raise
-    return states.read(paths)
+    return local.start(paths, config, make_plan(paths, config, machine, what), times, welcome)
 
 
 def _testers(config: Config) -> None:

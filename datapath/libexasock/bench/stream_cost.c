@@ -86,7 +86,7 @@ static void way_of(struct way *way, char *text)
 	const char *kind = strtok(text, ","), *one = strtok(NULL, ",");
 	const char *two = strtok(NULL, ","), *three = strtok(NULL, ",");
 	const char *four = strtok(NULL, ",");
-	unsigned int ends, i;
+	unsigned int before, i;
 
 	way->kind = kind;
 	if (!strcmp(kind, "doorbell") && three) {
@@ -97,14 +97,14 @@ static void way_of(struct way *way, char *text)
 	if (!four)
 		errx(1, "a way has five parts");
 	way->end = 1;
-	ends = stream_counters_of_own().ever;
+	before = stream_counters_of_own().ever;
 	for (i = 0; i < connections; i++) {
 		way->connections[i] = connection_of(one, two, three, four,
 						    !strcmp(kind, "exasock"));
 		have_taken(&way->connections[i]);
 	}
 	if (!strcmp(kind, "exasock"))
-		have_ever_taken(way->connections, connections, ends + 2 * connections);
+		have_ever_taken(way->connections, connections, before);
 	for (i = 0; i < connections && strcmp(kind, "hand"); i++)
 		send_one(way->connections[i].end[0], way->connections[i].accelerated, payload,
 			 length);
@@ -207,13 +207,13 @@ static void changes(const struct way *way, unsigned int count)
 static void hold(const char *prefix, const char *peer, unsigned int count)
 {
 	char from[64], to[64];
-	unsigned int ends, had;
+	unsigned int before, had;
 
 	if (count > HELD_MOST)
 		errx(1, "at most %d namespaces", HELD_MOST);
 	while (held_count > count)
 		close_connection(&held[--held_count]);
-	ends = stream_counters_of_own().ever;
+	before = stream_counters_of_own().ever;
 	had = held_count;
 	while (held_count < count) {
 		struct connection *connection = &held[held_count++];
@@ -223,7 +223,7 @@ static void hold(const char *prefix, const char *peer, unsigned int count)
 		*connection = connection_of(from, to, "10.0.0.2", "7", true);
 		have_taken(connection);
 	}
-	have_ever_taken(&held[had], count - had, ends + 2 * (count - had));
+	have_ever_taken(&held[had], count - had, before);
 }
 
 /* Of one kind's messages: those of all its ways */

@@ -9,7 +9,7 @@
 
 #define STREAMS_MOST	2048
 /* Messages by turns, after which a connection that can be taken has been */
-#define TURNS		20
+#define TURNS		12
 #define TRIES		200
 #define SETTLE_US	2000
 
@@ -94,13 +94,14 @@ void have_taken(const struct connection *connection)
 }
 
 /*
- * Until the module has taken so many ends of this process at least once: it takes none
+ * Until the module has taken both ends of all of these at least once, besides the @before
+ * that it had taken of this process when they were not there yet: it takes none
  * before a grace period has passed since it was attached, and how long one lasts is the
  * machine's affair.
  */
-void have_ever_taken(const struct connection *connections, unsigned int count, unsigned int ends)
+void have_ever_taken(const struct connection *connections, unsigned int count, unsigned int before)
 {
-	unsigned int tries = 0, i, ever;
+	unsigned int ends = before + 2 * count, tries = 0, i, ever;
 
 	while ((ever = stream_counters_of_own().ever) < ends) {
 		if (++tries == TRIES)

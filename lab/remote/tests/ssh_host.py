@@ -157,18 +157,7 @@ def standing(folder: Path) -> Iterator[SshHost]:
     host = SshHost(folder, next(path.name for path in (builder / "lib/modules").iterdir()))
     _furnish(host, folder / "upper", host_tree.ensure(), builder)
     folders = [str(builder), *(str(folder / name) for name in ("upper", "work", "root"))]
-    argv = [
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
-        "unshare",
-        "--mount",
-        "--pid",
-        "--net",
-        "--fork",
-        "--kill-child=KILL",
-    ]
-    argv += ["--propagation", "private", "sh", "-c", _HOLD, "hold", *folders]
+    argv = sandbox.isolated(["sh", "-c", _HOLD, "hold", *folders], network=True)
     with spawn(argv, name="the tree of a machine", log=folder / "hold.log") as holder:
         Deadline("the tree to stand", 30.0).wait_until(lambda: _first(holder.pid, host), watch=[holder])
         _install(host)
