@@ -189,11 +189,13 @@ def ssh_argv(paths: Paths, state: State) -> list[str]:
     return [*argv, "root@127.0.0.1"]
 
 
-def up(name: str = "lab", profile: Profile = "fast", config: Config | None = None) -> Lab:
+def up(
+    name: str = "lab", profile: Profile = "fast", config: Config | None = None, *, renew: bool = False
+) -> Lab:
     """Have the lab up, and attach to it; quick when it is up already. See :func:`lab.up.up`."""
     from lab import up as starting
 
-    starting.up(Paths(name), profile=profile, config=config)
+    starting.up(Paths(name), profile=profile, config=config, renew=renew)
     return Lab.attach(name)
 
 

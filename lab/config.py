@@ -84,6 +84,8 @@ class Config:
     """One lab. ``memory`` in MiB; ``leases``: the directory in which real cards are leased
     (``lab.lease``).
 
+    ``count_instructions``: those of the guest (``lab.machine.counting``).
+
     ``host``: the machine under test, over SSH; its cards are all real. None: a guest of this machine.
     """
 
@@ -95,6 +97,7 @@ class Config:
     placement: str = "auto"
     processors: tuple[int, ...] = ()
     hugepages: bool = False
+    count_instructions: bool = False
     seed: int = 1
     source: str = "built-in"
     testers: tuple[str, ...] = field(default=())
@@ -182,6 +185,7 @@ class _Machine(_Strict):
     placement: Literal["auto", "together", "spread"] = "auto"
     processors: tuple[Annotated[int, Field(ge=0, le=8191)], ...] = ()
     hugepages: bool = False
+    count_instructions: bool = False
 
 
 _Address = Annotated[str, BeforeValidator(_pci)]
@@ -375,6 +379,7 @@ def _complete(given: _File, source: str, lines: Lines) -> Config:
         placement=given.machine.placement,
         processors=given.machine.processors,
         hugepages=given.machine.hugepages,
+        count_instructions=given.machine.count_instructions,
         seed=given.seed,
         source=source,
         testers=tuple(testers),

@@ -133,6 +133,11 @@ class Paths:
         return self.run / "serial.sock"
 
     @property
+    def instructions(self) -> Path:
+        """How many the guest has executed (``lab.machine.counting``)."""
+        return self.run / "instructions.sock"
+
+    @property
     def control(self) -> Path:
         """cardd's control API."""
         return self.run / "cardd.sock"

@@ -28,7 +28,7 @@ from lab.deadline import Deadline
 from lab.errors import LabError
 from lab.launch import Launch, Times
 from lab.lease import name_of
-from lab.machine import accelerator, command, tsc
+from lab.machine import accelerator, command, counting, tsc
 from lab.machine.sandbox import Bind, tools_argv
 from lab.nightly.settings import Settings
 from lab.paths import Paths
@@ -97,13 +97,15 @@ def make_plan(
         tsc_khz=tsc.khz() if found.name == "tcg" else None,
         together=together,
         hugepages=config.hugepages,
+        counting=(counting.plugin(), paths.instructions) if config.count_instructions else None,
         cards=tuple(slot(paths, card) for card in config.cards),
         agent=paths.agent,
         serial=paths.serial,
         serial_log=paths.serial_log,
         name=f"exalab-{paths.name}",
     )
-    binds = (Bind(paths.run, writable=True), Bind(paths.out, writable=True), Bind(images.dut))
+    binds = [Bind(paths.run, writable=True), Bind(paths.out, writable=True), Bind(images.dut)]
+    binds += [Bind(machine.counting[0])] if machine.counting else []
     cardd = (sys.executable, "-m", "lab.cardd", "--spec", str(paths.spec)) if config.cards else ()
     facts = {
         "fingerprint": fingerprint(config, images, profile),
@@ -247,6 +249,11 @@ def up(
         found = accelerator.find(at, config.cpus, config.accelerator)
         deadline.set_accelerator(found.name)
         times.lap("accelerator")
+        if config.count_instructions and found.name != "tcg":
+            raise LabError(
+                f"instructions cannot be counted with {found.name}",
+                hint='accelerator = "tcg" in [machine] of lab/lab.toml, or count_instructions = false',
+            )
         placement.check(config.processors)
         if config.hugepages:
             placement.check_hugepages(config.memory)

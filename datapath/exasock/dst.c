@@ -133,17 +133,12 @@ static struct exa_dst *dst_find_at(struct exa_ns *ns, struct sock *sk,
 }
 
 /*
- * Where a datagram goes, under RCU with bottom halves off. NULL: nowhere, or no memory;
- * the kernel will say what is wrong. Its device may not be one of ours.
+ * Where it goes, under RCU with bottom halves off. NULL: nowhere, or no memory; the kernel
+ * will say what is wrong. Its device may not be one of ours. *@at is where the sender's last
+ * destination was in the table: it has one, mostly.
  */
-struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key)
-{
-	return dst_find_at(ns, sk, key, dst_index(key));
-}
-
-/* The same for who sends to one destination mostly: *@at is its place in the table, perhaps */
-struct exa_dst *exa_dst_again(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key,
-			      u16 *at)
+struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key,
+			     u16 *at)
 {
 	struct exa_dst *dst = rcu_dereference(ns->dst[READ_ONCE(*at)]);
 	u32 index;

@@ -312,9 +312,8 @@ static inline u32 exa_dst_mtu(const struct exa_dst *dst)
 	return dst->rt->rt_pmtu ? dst_mtu(&dst->rt->dst) : dst->mtu;
 }
 
-struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key);
-struct exa_dst *exa_dst_again(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key,
-			      u16 *at);
+struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key,
+			     u16 *at);
 enum exasock_reason exa_dst_mac(struct exa_dst *dst, struct sock *sk, u8 *mac);
 void exa_dsts_drop(struct exa_ns *ns);
 

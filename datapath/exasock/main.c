@@ -41,10 +41,25 @@ unsigned int exa_stream_rest_us = 1000;
 module_param_named(tcp_rest_us, exa_stream_rest_us, uint, 0644);
 MODULE_PARM_DESC(tcp_rest_us, "how soon after it went home a TCP connection may be taken again, us; doubles while it is not worth it");
 
+static unsigned int tcp_hold_us = 1000;
+module_param(tcp_hold_us, uint, 0644);
+MODULE_PARM_DESC(tcp_hold_us, "how long bytes of a TCP connection wait for a process that is busy before they go home, us; at least hold_us");
+
 /* Bounded whatever the parameter says: a held datagram is a delayed one */
 u64 exa_hold_ns(void)
 {
 	return min(READ_ONCE(hold_us), 100U * USEC_PER_MSEC) * NSEC_PER_USEC;
+}
+
+/*
+ * A process that is busy with one message for longer than a datagram would wait shall not
+ * lose its connection for the next: going home and being taken again cost more than that.
+ */
+u64 exa_stream_hold_ns(void)
+{
+	u64 hold = min(READ_ONCE(tcp_hold_us), 100U * USEC_PER_MSEC) * NSEC_PER_USEC;
+
+	return max3(hold, exa_hold_ns(), 10ULL * NSEC_PER_USEC);
 }
 
 /* Has the process looked just now? @heartbeat is whatever it likes: the future is not fresh. */

@@ -97,7 +97,7 @@ static bool pass(struct exa_arrival *arrival, enum exasock_reason reason)
  * Others, of the kernel's, get it too, or may: it keeps its place among what the driver
  * gathers for the stack, and nothing that comes after it in this poll may overtake it.
  */
-static bool gather(struct exa_arrival *arrival, enum exasock_reason reason)
+static void gather(struct exa_arrival *arrival, enum exasock_reason reason)
 {
 	struct exa_port *port = arrival->iface->port;
 	unsigned int i;
@@ -106,7 +106,6 @@ static bool gather(struct exa_arrival *arrival, enum exasock_reason reason)
 		exa_flush_for(arrival->es[i], reason);
 	port->gathering = arrival->frame->poll;
 	port->gathering_for = reason;
-	return false;
 }
 
 /* To each of its receivers: held, or by the stack for it alone */
@@ -147,16 +146,21 @@ static bool receive(const struct exanic_rx_frame *frame)
 	if (parsed == EXA_PARSE_UNSEEN) {
 		exa_flush_ns(arrival.iface->ns);
 		arrival.count = 0;
-		return gather(&arrival, EXASOCK_R_HEADER);
+		gather(&arrival, EXASOCK_R_HEADER);
+		return false;
 	}
 	exa_lookup(arrival.iface->ns->net, packet, arrival.iface->ifindex, &arrival.receivers);
 	all = find_ours(&arrival);
 	if (!arrival.count)
 		return false;
-	if (!all)
-		return gather(&arrival, EXASOCK_R_SHARED);
-	if (arrival.iface->port->gathering == frame->poll)
-		return gather(&arrival, arrival.iface->port->gathering_for);
+	if (!all) {
+		gather(&arrival, EXASOCK_R_SHARED);
+		return false;
+	}
+	if (arrival.iface->port->gathering == frame->poll) {
+		gather(&arrival, arrival.iface->port->gathering_for);
+		return false;
+	}
 	if (parsed == EXA_PARSE_ODD)
 		reason = EXASOCK_R_HEADER;
 	else

@@ -201,7 +201,7 @@ static enum exasock_reason send_past(struct exa_sock *es, const struct exa_datag
 
 	if (READ_ONCE(ns->left))
 		return EXASOCK_R_DEVICE;
-	dst = exa_dst_again(ns, datagram->sk, key, &es->dst_at);
+	dst = exa_dst_find(ns, datagram->sk, key, &es->dst_at);
 	if (!dst)
 		return EXASOCK_R_ROUTE;
 	if (dst->reason)

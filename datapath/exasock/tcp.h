@@ -28,6 +28,7 @@
 #endif
 
 #define EXA_FLIGHT	64	/* segments that may be unacknowledged, a power of two */
+#define EXA_ACK_NS	(40ULL * NSEC_PER_MSEC)	/* an acknowledgment's delay, the kernel's own */
 #define EXA_NARROW_NS	(200ULL * NSEC_PER_USEC)	/* between looks whether it was read */
 #define EXA_STREAM_HELD	128	/* segments that wait for a connection to be home */
 
@@ -77,6 +78,7 @@ struct exa_stream {
 	int seen;			/* ifindex by which the last one came, and how */
 	const struct net_device *port;
 	u16 vid;
+	u16 dst_at;			/* where its destination was: a hint */
 	u8 mac[ETH_ALEN];
 	bool stray;			/* on its way home, counted in exa_strays */
 	struct sk_buff_head held;
@@ -131,7 +133,7 @@ struct exa_stream {
 	u64 loss_at;
 	u64 look_at;
 	u64 unused_at;
-	u64 last;			/* segment, either way */
+	u64 last;			/* segment, either way; now, where one is sent */
 	u64 sent_at;			/* the last one with data */
 	u64 since;
 	u64 armed;			/* when the timer fires; 0: it does not */
@@ -155,6 +157,7 @@ extern unsigned int exa_stream_room;
 extern unsigned int exa_stream_rest_us;
 extern bool exa_stream_enabled;
 bool exa_looked(u64 heartbeat, u64 ns);
+u64 exa_stream_hold_ns(void);
 
 /* tcp_stream.c */
 extern unsigned int exa_stream_count;

@@ -21,7 +21,7 @@ void exa_congestion_take(struct exa_stream *es, const struct sock *sk)
 	es->grown = 0;
 	es->limited = false;
 	es->rto_ns = (u64)jiffies_to_usecs(inet_csk(sk)->icsk_rto) * NSEC_PER_USEC;
-	es->sent_at = ktime_get_ns();
+	es->sent_at = es->last;
 }
 
 /* Something is to be sent and nothing is under way: what was learnt may be long ago */
@@ -32,7 +32,7 @@ void exa_congestion_idle(struct exa_stream *es)
 
 	if (cwnd == least || !READ_ONCE(es->ns->net->ipv4.sysctl_tcp_slow_start_after_idle))
 		return;
-	pause = ktime_get_ns() - es->sent_at;
+	pause = es->last - es->sent_at;
 	if (pause <= es->rto_ns)
 		return;
 	es->ssthresh = max(es->ssthresh, (cwnd >> 1) + (cwnd >> 2));

@@ -11,7 +11,6 @@
 
 #include "tcp.h"
 
-#define DELAYED_ACK_NS	(20ULL * NSEC_PER_MSEC)
 /* However small: a sender counts segments, and may have room for few (RFC 5681, 4.2) */
 #define UNACKED_MOST	4
 
@@ -81,7 +80,9 @@ static u32 segment_obstacle(struct exa_stream *es, const struct exa_segment *seg
 /* May its data go into the ring? */
 static u32 data_obstacle(struct exa_stream *es, u32 length)
 {
-	if (!exa_fresh(READ_ONCE(es->control->heartbeat)))
+	u64 heartbeat = READ_ONCE(es->control->heartbeat);
+
+	if (!exa_fresh(heartbeat) && !exa_looked(heartbeat, exa_stream_hold_ns()))
 		return EXASOCK_R_IDLE;
 	if (exa_stream_unread(es) + length > min(exa_stream_room, es->rcv_window))
 		return EXASOCK_R_FULL;
@@ -159,7 +160,7 @@ static void delivered(struct exa_stream *es, u32 length)
 		es->narrow = true;	/* it must be told when it is wide again */
 		exa_stream_timer(es, &es->look_at, EXA_NARROW_NS);
 	} else if (!es->look_at) {
-		exa_stream_timer(es, &es->look_at, max(exa_hold_ns(), 10ULL * NSEC_PER_USEC));
+		exa_stream_timer(es, &es->look_at, exa_stream_hold_ns());
 	}
 }
 
@@ -170,7 +171,7 @@ static void owe_acknowledgment(struct exa_stream *es)
 	if (++es->unacked >= UNACKED_MOST || es->rcv_nxt - es->rcv_acked >= 2 * es->rcv_mss)
 		exa_stream_acknowledge(es);
 	else if (!es->ack_at)
-		exa_stream_timer(es, &es->ack_at, DELAYED_ACK_NS);
+		exa_stream_timer(es, &es->ack_at, EXA_ACK_NS);
 }
 
 /* 0: it is done with */
@@ -190,9 +191,9 @@ static u32 accept(struct exa_stream *es, const struct exa_iface *iface,
 	if (reason)
 		return reason;
 
+	es->last = ktime_get_ns();
 	if (es->stamps)
 		es->ts_recent = segment->tsval;
-	es->last = ktime_get_ns();
 	acknowledged(es, segment);
 	if (length)
 		delivered(es, length);

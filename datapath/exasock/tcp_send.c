@@ -106,6 +106,7 @@ static long commit(struct exa_stream *es, struct sock *sk, u32 from, size_t leng
 
 	spin_lock_bh(&es->lock);
 	if (es->place == EXA_TAKEN && es->write_seq == from) {
+		es->last = ktime_get_ns();
 		es->write_seq += length;
 		exa_stream_push(es);
 	} else {
@@ -135,34 +136,59 @@ static long send_on(struct exa_stream *es, struct sock *sk, struct iov_iter *fro
 	return ret;
 }
 
-long exa_stream_send(struct exa_context *context, const struct exasock_stream_send *send)
+/* What is to be sent, whole: its length, or why not */
+static long import(const struct exasock_stream_send *send, struct iovec **iov,
+		   struct iov_iter *from)
+{
+	void __user *base = u64_to_user_ptr(send->iov);
+
+	if (send->flags & EXASOCK_STREAM_BUFFER) {
+		/* copying looks at the address */
+		iov_iter_ubuf(from, ITER_SOURCE, base, send->iovs);
+		return send->iovs;
+	}
+	return import_iovec(ITER_SOURCE, base, send->iovs, UIO_FASTIOV, iov, from);
+}
+
+static long send_all(struct exa_stream *es, struct sock *sk,
+		     const struct exasock_stream_send *send)
 {
 	struct iovec fast[UIO_FASTIOV], *iov = fast;
-	struct exa_stream *es;
-	struct socket *sock;
 	struct iov_iter from;
-	long ret = -ESTALE;
-	int err;
+	long ret;
 
-	if (send->reserved || send->iovs > UIO_MAXIOV)
-		return -EINVAL;
-	es = exa_stream_get(context, send->handle);
-	if (!es)
-		return -ESTALE;
-	sock = sockfd_lookup(send->fd, &err);
-	if (!sock)
-		goto put;
-	if (READ_ONCE(es->sk) == sock->sk) {
-		ret = import_iovec(ITER_SOURCE, u64_to_user_ptr(send->iov), send->iovs,
-				   ARRAY_SIZE(fast), &iov, &from);
-		if (ret > 0)
-			ret = send_on(es, sock->sk, &from);
-		else if (!ret)
-			ret = -EOPNOTSUPP;	/* of nothing: whatever the kernel makes of it */
+	ret = import(send, &iov, &from);
+	if (ret > 0)
+		ret = send_on(es, sk, &from);
+	else if (!ret)
+		ret = -EOPNOTSUPP;	/* of nothing: whatever the kernel makes of it */
+	if (!(send->flags & EXASOCK_STREAM_BUFFER))
 		kfree(iov);
+	return ret;
+}
+
+long exa_stream_send(struct exa_context *context, const struct exasock_stream_send *send)
+{
+	struct exa_stream *es = NULL;
+	struct socket *sock;
+	long ret = -ESTALE;
+	struct fd file;
+
+	if (send->flags & ~EXASOCK_STREAM_BUFFER ||
+	    (!(send->flags & EXASOCK_STREAM_BUFFER) && send->iovs > UIO_MAXIOV))
+		return -EINVAL;
+	/* the descriptor holds the socket while we are at it */
+	file = fdget(send->fd);
+	if (!fd_file(file))
+		return -ESTALE;
+	sock = sock_from_file(fd_file(file));
+	if (sock && sock->sk)
+		es = exa_stream_of(sock->sk);
+	if (es) {
+		if (es->context == context && es->handle == send->handle)
+			ret = send_all(es, sock->sk, send);
+		exa_stream_put(es);
 	}
-	sockfd_put(sock);
-put:
-	exa_stream_put(es);
+	fdput(file);
 	return ret;
 }

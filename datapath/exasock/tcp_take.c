@@ -172,13 +172,13 @@ static void take(struct exa_stream *es, struct sock *sk)
 	u64 now = ktime_get_ns();
 
 	sock_hold(sk);
+	es->last = now;
 	snapshot(es, sk);
 	put_to_rest(sk);
 	es->place = EXA_TAKEN;
 	es->consumed = es->head;
 	es->moved = es->ring->rx_segments + es->ring->tx_segments;
 	es->since = now;
-	es->last = now;
 	es->ack_at = 0;
 	es->loss_at = 0;
 	es->look_at = 0;

@@ -8,38 +8,49 @@
 
 #define UNUSED_NS	NSEC_PER_SEC
 
-static void arm(struct exa_stream *es)
-{
-	const u64 due[] = { es->ack_at, es->loss_at, es->look_at, es->unused_at };
-	u64 first = 0;
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(due); i++)
-		if (due[i] && (!first || due[i] < first))
-			first = due[i];
-	if (!first || (es->armed && es->armed <= first))
-		return;
-	es->armed = first;
-	hrtimer_start(&es->timer, ns_to_ktime(first), HRTIMER_MODE_ABS_SOFT);
-}
-
-/* *@at, one of the times of @es, is @ns from now. Locked. */
+/* *@at, one of the times of @es, is @ns after the last segment, which is now. Locked. */
 void exa_stream_timer(struct exa_stream *es, u64 *at, u64 ns)
 {
-	*at = ktime_get_ns() + ns;
-	arm(es);
+	*at = es->last + ns;
+	if (es->armed && es->armed <= *at)
+		return;
+	es->armed = *at;
+	hrtimer_start(&es->timer, ns_to_ktime(*at), HRTIMER_MODE_ABS_SOFT);
+}
+
+/*
+ * When the timer fires next. While segments come and go, not later than the next
+ * acknowledgment could be due: setting it for one then costs a comparison, not the timer.
+ */
+static u64 next(const struct exa_stream *es, u64 now)
+{
+	u64 first = es->last + EXA_ACK_NS > now ? now + EXA_ACK_NS : es->unused_at;
+
+	if (es->ack_at)
+		first = min(first, es->ack_at);
+	if (es->loss_at)
+		first = min(first, es->loss_at);
+	if (es->look_at)
+		first = min(first, es->look_at);
+	return first;
+}
+
+static void acknowledge(struct exa_stream *es, u64 now)
+{
+	es->last = now;
+	exa_stream_acknowledge(es);
 }
 
 /* Bytes lie in the ring. Does somebody look? */
 static void look(struct exa_stream *es, u64 now)
 {
-	u64 hold = max(exa_hold_ns(), 10ULL * NSEC_PER_USEC);
+	u64 hold = exa_stream_hold_ns();
 	u64 unread = exa_stream_unread(es);
 
 	es->look_at = 0;
 	if (es->narrow && unread <= es->rcv_window / 4) {
 		es->narrow = false;
-		exa_stream_acknowledge(es);
+		acknowledge(es, now);
 	}
 	if (!unread || es->place != EXA_TAKEN)
 		return;
@@ -63,22 +74,30 @@ static void unused(struct exa_stream *es, u64 now)
 static enum hrtimer_restart fire(struct hrtimer *timer)
 {
 	struct exa_stream *es = container_of(timer, struct exa_stream, timer);
-	u64 now = ktime_get_ns();
+	enum hrtimer_restart restart = HRTIMER_NORESTART;
+	u64 now;
 
 	spin_lock_bh(&es->lock);
+	if (hrtimer_is_queued(timer))	/* started again while this waited for the lock */
+		goto unlock;
+	now = ktime_get_ns();
 	es->armed = 0;
 	if (es->place == EXA_TAKEN && es->loss_at && es->loss_at <= now)
 		exa_stream_send_home(es, EXASOCK_S_LOSS);
 	if (es->place == EXA_TAKEN && es->ack_at && es->ack_at <= now)
-		exa_stream_acknowledge(es);
+		acknowledge(es, now);
 	if (es->place == EXA_TAKEN && es->look_at && es->look_at <= now)
 		look(es, now);
-	if (es->place == EXA_TAKEN && es->unused_at && es->unused_at <= now)
+	if (es->place == EXA_TAKEN && es->unused_at <= now)
 		unused(es, now);
-	if (es->place == EXA_TAKEN)
-		arm(es);
+	if (es->place == EXA_TAKEN) {
+		es->armed = next(es, now);
+		hrtimer_set_expires(timer, ns_to_ktime(es->armed));
+		restart = HRTIMER_RESTART;
+	}
+unlock:
 	spin_unlock_bh(&es->lock);
-	return HRTIMER_NORESTART;
+	return restart;
 }
 
 void exa_stream_timer_setup(struct exa_stream *es)

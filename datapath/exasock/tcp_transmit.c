@@ -26,14 +26,14 @@ u32 exa_stream_path(struct exa_stream *es, struct sock *sk, struct exa_dst **dst
 		.sport = inet->inet_sport,
 		.oif = READ_ONCE(sk->sk_bound_dev_if),
 		.mark = READ_ONCE(sk->sk_mark),
-		.uid = from_kuid(&init_user_ns, sk->sk_uid),
+		.uid = __kuid_val(sk->sk_uid),
 		.tos = READ_ONCE(inet->tos),
 		.local = sock_flag(sk, SOCK_LOCALROUTE),
 		.stream = true,
 	};
 	u32 reason;
 
-	*dst = exa_dst_find(es->ns, sk, &key);
+	*dst = exa_dst_find(es->ns, sk, &key, &es->dst_at);
 	if (!*dst)
 		return EXASOCK_R_ROUTE;
 	if (!(*dst)->iface || !READ_ONCE((*dst)->iface->up))
@@ -46,13 +46,13 @@ u32 exa_stream_path(struct exa_stream *es, struct sock *sk, struct exa_dst **dst
 	return reason;
 }
 
+/* TCP's clock is ktime, of which it tells milliseconds, or microseconds where the route says so */
 static u32 now_stamp(const struct exa_stream *es)
 {
-#ifdef EXASOCK_HAVE_TCP_CLOCK_TS
-	return tcp_clock_ts(es->usec_stamps) + es->tsoffset;
-#else
-	return tcp_time_stamp_raw() + es->tsoffset;
-#endif
+	u64 now = es->usec_stamps ? div_u64(es->last, NSEC_PER_USEC) :
+				    div_u64(es->last, NSEC_PER_SEC / TCP_TS_HZ);
+
+	return (u32)now + es->tsoffset;
 }
 
 /* The window that the segment tells; never less than was told before */
@@ -159,7 +159,7 @@ static u32 transmit(struct exa_stream *es, u32 seq, u32 length, u8 flags)
 
 	reason = exa_stream_path(es, sk, &dst);
 	if (!reason && length + 40 + (es->stamps ? TCPOLEN_TSTAMP_ALIGNED : 0) >
-		       dst_mtu(&dst->rt->dst))
+		       exa_dst_mtu(dst))
 		reason = EXASOCK_R_SIZE;
 	if (!reason)
 		reason = exa_dst_mac(dst, sk, mac);
@@ -176,7 +176,10 @@ static u32 transmit(struct exa_stream *es, u32 seq, u32 length, u8 flags)
 			    EXANIC_TX_CHUNK_PADDING);
 }
 
-/* Locked, taken, bottom halves off. 0, or why not: then it is the kernel's to send. */
+/*
+ * Locked, taken, bottom halves off, at the time @es->last. 0, or why not: then it is the
+ * kernel's to send.
+ */
 u32 exa_stream_transmit(struct exa_stream *es, u32 seq, u32 length, u8 flags)
 {
 	u32 reason;
@@ -189,7 +192,6 @@ u32 exa_stream_transmit(struct exa_stream *es, u32 seq, u32 length, u8 flags)
 	es->rcv_acked = es->rcv_nxt;
 	es->unacked = 0;
 	es->ack_at = 0;
-	es->last = ktime_get_ns();
 	if (length) {
 		es->sent_at = es->last;
 		es->ring->tx_segments++;

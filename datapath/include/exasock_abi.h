@@ -48,7 +48,7 @@
 #include <stddef.h>
 #endif
 
-#define EXASOCK_ABI_VERSION	3
+#define EXASOCK_ABI_VERSION	4
 #define EXASOCK_DEVICE		"/dev/exasock"
 
 /* Geometry; the kernel says how many slots there are */

@@ -107,12 +107,16 @@ struct exasock_stream {
 	__u64 refused[EXASOCK_S_ROOM_FOR];
 };
 
+/* @flags of exasock_stream_send */
+#define EXASOCK_STREAM_BUFFER	0x1	/* @iov is the bytes themselves, @iovs their number */
+
 /**
  * struct exasock_stream_send - STREAM_SEND: bytes past the stack, taking the connection
  *	if need be
  * @handle: attachment
  * @fd: the descriptor the caller used: must still be that socket
- * @iov: struct iovec[], @iovs of them, at most 1024
+ * @iov: struct iovec[], @iovs of them, at most 1024; or the bytes, @iovs of them
+ * @flags: EXASOCK_STREAM_*
  *
  * Returns how many bytes were accepted: all. EOPNOTSUPP: none, send them through the
  * kernel. ESTALE: @fd is another file now, or the attachment is over. EFAULT as send(2).
@@ -122,7 +126,7 @@ struct exasock_stream_send {
 	__s32 fd;
 	__u64 iov;
 	__u32 iovs;
-	__u32 reserved;
+	__u32 flags;
 };
 
 /**

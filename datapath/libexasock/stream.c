@@ -57,6 +57,11 @@ bool exa_stream_send(struct exa_entry *entry, int fd, const struct iovec *iov, s
 	int kept = errno;
 
 	pthread_testcancel();
+	if (iovs == 1 && iov->iov_len <= UINT32_MAX) {
+		send.iov = (uintptr_t)iov->iov_base;
+		send.iovs = (u32)iov->iov_len;
+		send.flags = EXASOCK_STREAM_BUFFER;
+	}
 	if (iovs > IOV_MAX || (!exa_stream_taken(entry) && too_early(entry)))
 		return false;
 	*sent = exa_context_ioctl(EXASOCK_IOC_STREAM_SEND, &send);

@@ -1,29 +1,24 @@
 """Builds the C core on first use and loads it.
 
-Every ``*.c`` of this folder goes into one shared object under ``out/core/<digest>/``, the digest being that
-of the sources, the flags and the compiler; every ``*_api.h`` is read by cffi too (ABI mode, so nothing of
-Python's
-is needed to compile). EXALAB_CORE_SANITIZE=1 builds with the address and undefined-behaviour sanitizers.
+Every ``*.c`` of this folder goes into one shared object (``lab.native``); every ``*_api.h`` is read by cffi
+too (ABI mode, so nothing of Python's is needed to compile). EXALAB_CORE_SANITIZE=1 builds with the address
+and undefined-behaviour sanitizers.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import re
-import shutil
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cffi
 
+from lab import native
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-FLAGS = ("-std=gnu11", "-O2", "-g", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wshadow")
 SANITIZE_FLAGS = (
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=undefined",
@@ -49,34 +44,13 @@ def sanitizing() -> bool:
     return os.environ.get("EXALAB_CORE_SANITIZE") == "1"
 
 
-def _compiler() -> tuple[str, str]:
-    command = os.environ.get("CC", "cc")
-    if shutil.which(command) is None:
-        raise CoreError(f"no C compiler {command!r}: install gcc, set CC, or set EXALAB_CORE=python")
-    return command, subprocess.run([command, "--version"], check=True, capture_output=True, text=True).stdout
-
-
 def build(sanitize: bool = False) -> Path:
     """The shared object, compiled unless it is there already. Raises CoreError with the compiler's words."""
-    flags = (*FLAGS, *(SANITIZE_FLAGS if sanitize else ()))
-    command, version = _compiler()
-    digest = hashlib.sha256("\0".join((*flags, version)).encode())
-    sources = sorted(HERE.glob("*.c"))
-    for path in [*sources, *sorted(HERE.glob("*.h"))]:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    target = ROOT / "out" / "core" / digest.hexdigest()[:16] / "libexacore.so"
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Under a name of its own first: another process may be building the same.
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        made = Path(scratch) / target.name
-        argv = [command, *flags, "-include", "stdint.h", "-o", str(made), *map(str, sources)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise CoreError(f"the C core does not compile ({' '.join(argv[:2])} ...):\n{done.stderr}")
-        made.replace(target)
-    return target
+    flags = (*native.FLAGS, *(SANITIZE_FLAGS if sanitize else ()))
+    try:
+        return native.shared_object("libexacore.so", HERE.glob("*.c"), HERE.glob("*.h"), flags)
+    except native.NativeError as problem:
+        raise CoreError(f"{problem}\n(EXALAB_CORE=python does without it)") from problem
 
 
 def declarations() -> str:

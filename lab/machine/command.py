@@ -48,6 +48,7 @@ class Machine:
     """One virtual machine. ``memory`` in MiB; sockets are made by QEMU, except the cards' and QMP's.
 
     ``tsc_khz``: what to tell the guest's kernel about its time stamp counter (``lab.machine.tsc``).
+    ``counting``: the plugin that counts instructions, and the socket at which it tells them.
     ``together``: the lab is gathered on one processor (``lab.placement``). ``first`` and ``extra``: of the
     command line, before all other devices and after them.
     """
@@ -67,6 +68,7 @@ class Machine:
     tsc_khz: int | None = None
     together: bool = False
     hugepages: bool = False
+    counting: tuple[Path, Path] | None = None
     arguments: tuple[str, ...] = ()
     name: str = "lab"
     first: tuple[str, ...] = ()
@@ -147,6 +149,9 @@ def qemu_argv(machine: Machine, qmp_fd: int | str) -> list[str]:
         "-chardev", f"socket,id=qmp,fd={qmp_fd}",
         "-object", "monitor-qmp,id=control,chardev=qmp",
     ]  # fmt: skip
+    if machine.counting is not None:
+        plugin, told = machine.counting
+        argv += ["-plugin", f"file={plugin},socket={told}"]
     argv += machine.first
     argv += _serial(machine)
     if machine.root is not None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from lab import api, console, paths
 from lab.errors import LabError
 from suites.bench.machine import describe
-from suites.bench.measures import ACCELERATED, LIBRARY, OTHERS, Bench, others
+from suites.bench.measures import ACCELERATED, COUNTED, LIBRARY, OTHERS, Bench, others
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--lab", default=os.environ.get("LAB", "bench"), help="name of the lab to measure")
     parser.add_argument("--keep", action="store_true", help="leave the lab up afterwards")
     bench = Bench("")
-    outside, inside = [*OTHERS, LIBRARY], [*bench.measures(), *ACCELERATED]
+    outside, inside = [*OTHERS, LIBRARY], [*bench.measures(), *ACCELERATED, *COUNTED]
     parser.add_argument("--lab-only", action="store_true", help="only the figures of the lab")
     parser.add_argument(
         "--only",

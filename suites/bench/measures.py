@@ -9,13 +9,14 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lab import api, placement
+from lab import config as configs
 from lab.console import step
 from lab.deadline import scaled
 from lab.errors import LabError
-from suites.bench import attachments, changes, hot_path, programs, tcp, udp
+from suites.bench import attachments, changes, counted, hot_path, programs, tcp, udp
 from suites.bench.machine import Meter
 from suites.exasock.compare import SPINNING
 from suites.guest import latency, pump
@@ -49,10 +50,16 @@ ACCELERATED: dict[str, Callable[[Session], tuple[Figures, dict[str, str]]]] = {
     "ends": attachments.ends,
     "tcp": tcp.message_costs,
     "tcp-volume": tcp.volume_costs,
-    "tcp-among": tcp.namespace_costs,
     "tcp-changes": tcp.change_costs,
     "tcp-connect": tcp.connect_costs,
     "tcp-memory": tcp.memory,
+}
+#: The same in instructions of the guest, which only a lab that counts them tells.
+COUNTED: dict[str, Callable[[Session], tuple[Figures, dict[str, str]]]] = {
+    "send-count": counted.sends,
+    "tcp-count": counted.messages,
+    "among-count": counted.sends_among,
+    "tcp-among": counted.messages_among,
 }
 #: What needs no lab: modules with a function ``figures``.
 OTHERS = {"card": "lab.card.bench", "images": "images.bench"}
@@ -85,16 +92,23 @@ class Bench:
 
         One that fails costs its own figures only: it is noted in ``failed``, and the next has a fresh guest.
         """
-        session = Session(api.up(self.name)) if only else self.warm_up()
+        measures: dict[str, Measure] = {**self.measures(), **ACCELERATED}
+        timed, counted = ([name for name in of if not only or name in only] for of in (measures, COUNTED))
+        if timed:
+            session = Session(api.up(self.name)) if only else self.warm_up()
+            self._all(session, {name: measures[name] for name in timed})
+        if counted:
+            config = replace(configs.load(), count_instructions=True, accelerator="tcg")
+            session = Session(api.up(self.name, config=config, renew=True))
+            self._all(session, {name: COUNTED[name] for name in counted})
+
+    def _all(self, session: Session, measures: dict[str, Measure]) -> None:
+        """Them all, in order, in one lab."""
         with session.lab:
-            for name, measure in self.measures().items():
-                if not only or name in only:
-                    session = self._measured(session, name, measure)
-            wanted = [name for name in ACCELERATED if not only or name in only]
-            if wanted:
+            if not measures.keys() <= self.measures().keys():
                 programs.install(session)
-            for name in wanted:
-                session = self._measured(session, name, ACCELERATED[name])
+            for name, measure in measures.items():
+                session = self._measured(session, name, measure)
             session.close()
 
     def _measured(self, session: Session, name: str, measure: Measure) -> Session:

@@ -24,16 +24,14 @@ from suites.bench.udp import Costs, Figures, Remarks, patient
 from suites.guest import attachments, exasock, streams
 from suites.place import Placed
 from suites.session import Session
-from suites.test_overlapping_ranges import alike
 from suites.topology import Device, Namespace, Topology
 
-#: Ethernet, IPv4 and TCP with time stamps; a VLAN's tag.
-HEADERS, TAG = 66, 4
+#: Ethernet, IPv4 and TCP with time stamps.
+HEADERS = 66
 ROUNDS = 16
 #: Connections of one way; messages of one turn; doorbells, and looks that find nothing.
 CONNECTIONS, MESSAGES, RINGS, LOOKS = 32, 1024, 500, 2000
 KINDS = ("kernel", "exasock")
-COUNTS = (1, 16, 128, 512)
 #: Figure, requests on each connection, connections of one turn.
 CONNECTS = (("connect", 0, 20), ("connect_ask", 1, 20), ("connect_ask16", 16, 5), ("connect_ask64", 64, 2))
 #: Percent of the bytes below which a figure would be of something else than it is called.
@@ -209,38 +207,6 @@ def volume_costs(session: Session) -> tuple[Figures, Remarks]:
         remarks[f"tcp_mb_{kind}_frames"] = (
             "frames that the card sent for a megabyte, acknowledgments included"
         )
-    standing.destroy()
-    return figures, remarks
-
-
-def namespace_costs(session: Session) -> tuple[Figures, Remarks]:
-    """A 64-byte message over TCP among 1 to 512 namespaces with accelerated connections (N11)"""
-    figures: Figures = {}
-    remarks: Remarks = {}
-    many = alike("n", "card0:0", COUNTS[-1], 1) + alike("p", "card0:1", COUNTS[-1], 2)
-    standing = Placed(session, Topology("connections among many", many))
-    costs = {count: Taken() for count in COUNTS}
-    ways = [way("exasock", PORT, "n1", "p1"), doorbell(64 + TAG, "-")]
-    room = 2 * (COUNTS[-1] + CONNECTIONS)  # both ends of each connection
-    before = session.agent.call(exasock.parameter, name="max_sockets", value=room)
-    try:
-        with patient(session), stream_cost(session, 64, CONNECTIONS, *ways) as sender:
-            measured = Measured(session, sender, 1)
-            for round_ in range(-1, ROUNDS):
-                for count in COUNTS if round_ % 2 else reversed(COUNTS):
-                    sender.command(f"hold n p {count}", 60)
-                    into = costs[count] if round_ >= 0 else Taken()
-                    sender.command(f"turns 0 {MESSAGES}")  # the kernel frees what was closed meanwhile
-                    measured.turns(0, MESSAGES, into, measured.ring())
-    finally:
-        session.agent.call(exasock.parameter, name="max_sockets", value=before)
-    for count in COUNTS:
-        figures[f"tcp_cost_ns{count}_us"] = costs[count].whole.median
-        remarks[f"tcp_cost_ns{count}_us"] = costs[count].whole.spread()
-    for count in COUNTS[1:]:
-        figure = f"tcp_cost_ns{count}_over_ns1"
-        figures[figure], told = ratio(costs[count].whole, costs[COUNTS[0]].whole)
-        remarks[figure] = f"messages of 64 bytes by turns, doorbells apart; {told}"
     standing.destroy()
     return figures, remarks
 

@@ -19,7 +19,7 @@ from lab.guest.agent import in_netns
 
 DEVICE = Path("/dev/exasock")
 PARAMETERS = Path("/sys/module/exasock/parameters")
-ABI = 3
+ABI = 4
 #: enum exasock_reason, in order.
 REASONS = (
     "none", "device", "filter", "tap", "stacked", "option", "size", "memory",

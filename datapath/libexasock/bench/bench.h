@@ -77,6 +77,7 @@ struct connection connection_of(const char *from, const char *to, const char *ad
 void close_connection(struct connection *connection);
 void have_taken(const struct connection *connection);
 void have_ever_taken(const struct connection *connections, unsigned int count, unsigned int before);
+void all_at_home(void);
 void pause_us(unsigned int us);
 struct stream_counters stream_counters_of_own(void);
 

@@ -22,7 +22,8 @@
  *	share WAY COUNT		how many of COUNT bytes that messages had were sent past the
  *				kernel, and received so
  *	hold PREFIX PEER COUNT	have an accelerated connection from each of the namespaces
- *				PREFIX1 to PREFIXCOUNT, to PEER1 and so on; 0, and 0
+ *				PREFIX1 to PREFIXCOUNT, to PEER1 and so on; all of this
+ *				process's have gone home then; 0, and 0
  */
 
 #include <sys/ioctl.h>
@@ -224,6 +225,7 @@ static void hold(const char *prefix, const char *peer, unsigned int count)
 		have_taken(connection);
 	}
 	have_ever_taken(&held[had], count - had, before);
+	all_at_home();	/* what is not used goes home: not while something is measured */
 }
 
 /* Of one kind's messages: those of all its ways */

@@ -12,6 +12,7 @@
 #define TURNS		12
 #define TRIES		200
 #define SETTLE_US	2000
+#define HOME_US		100000
 
 int listening_socket(const char *netns, const char *address, const char *port)
 {
@@ -111,6 +112,18 @@ void have_ever_taken(const struct connection *connections, unsigned int count, u
 			turn(&connections[i], 0);
 			turn(&connections[i], 1);
 		}
+	}
+}
+
+/* Until each of this process's connections is the kernel's, for want of use */
+void all_at_home(void)
+{
+	unsigned int tries = 0, taken;
+
+	while ((taken = stream_counters_of_own().taken)) {
+		if (++tries == TRIES)
+			errx(1, "%u ends are still taken", taken);
+		pause_us(HOME_US);
 	}
 }
 

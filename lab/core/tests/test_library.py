@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab import paths
 from lab.core import library
 from lab.core.library import CoreError, build, load
 
@@ -36,7 +37,7 @@ def test_compiler_errors_are_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     """A source that does not compile: the compiler's own words."""
     (tmp_path / "broken.c").write_text("int broken(void) { return nothing; }\n")
     monkeypatch.setattr(library, "HERE", tmp_path)
-    monkeypatch.setattr(library, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     with pytest.raises(CoreError, match="nothing"):
         build()
 

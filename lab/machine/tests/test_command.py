@@ -52,6 +52,13 @@ def test_memory_can_be_reached_by_the_card() -> None:
     assert huge == "memory-backend-memfd,id=memory,size=768M,share=on,hugetlb=on,hugetlbsize=2M"
 
 
+def test_counting_is_a_plugin() -> None:
+    """Only where instructions are counted."""
+    assert "-plugin" not in qemu_argv(MACHINE, 9)
+    argv = qemu_argv(replace(MACHINE, counting=(Path("/o/counting.so"), Path("/r/instructions.sock"))), 9)
+    assert option(argv, "-plugin") == "file=/o/counting.so,socket=/r/instructions.sock"
+
+
 def test_a_card_is_waited_for() -> None:
     """A host that stops cardd for a while does not take the card from the guest."""
     card = card_device(MACHINE.cards[0])

@@ -1,0 +1,177 @@
+"""What a message costs in instructions of the guest, on all of its processors: all that is done for it.
+
+QEMU counts them (``lab.machine.counting``), in a lab booted for it, for counting makes a guest slower.
+Whatever else the host does, they are the same again within a percent or two; a doorbell is one of them.
+Ratios are medians of the rounds' ratios, for what comes with time (ticks, timers) is in them too.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from lab.errors import LabError
+from lab.machine import counting
+from suites.bench import programs, tcp, udp
+from suites.bench.udp import Figures, Remarks, patient
+from suites.guest import exasock, iproute
+from suites.place import Placed
+from suites.session import Session
+from suites.test_overlapping_ranges import FIRST_VID, alike
+from suites.topology import INITIAL, Device, Namespace, Topology, tester_mac
+
+ROUNDS = 8
+#: Messages of one turn: enough that what a command itself costs does not show.
+MESSAGES, LOOKS = 4000, 2000
+#: Among many: what is left of those that were closed is done with after the first of them.
+AMONG_TIMES = 5
+KINDS = tcp.KINDS
+COUNTS = udp.COUNTS
+
+
+class Counted:
+    """A measuring program that is told what to do, and what the guest executes meanwhile."""
+
+    def __init__(self, session: Session, sender: programs.Sender) -> None:
+        self.session, self.sender = session, sender
+
+    def used(self, line: str) -> tuple[int, list[int]]:
+        """Instructions, and what the program answered."""
+        before = counting.executed(self.session.lab.paths)
+        told = self.sender.numbers(line)
+        return counting.executed(self.session.lab.paths) - before, told
+
+    def each(self, command: str, count: int = MESSAGES) -> float:
+        """Of one of ``count`` that a command does; looks that found nothing are taken off at their price."""
+        empty, _ = self.used(f"{command} 0")
+        cost, told = self.used(f"{command} {count}")
+        if len(told) > 1 and told[1]:
+            look, _ = self.used(f"looks {command.split()[1]} {LOOKS}")
+            cost -= int(told[1] * max(look - empty, 0) / LOOKS)
+        return (cost - empty) / count
+
+    def by_turns(self, *measures: Sequence[str], times: int = 1) -> list[list[float]]:
+        """Of each measure what one message of its last command costs, round by round, the median of so many
+        times; the commands before it are carried out. The order of each other round is reversed.
+        """
+        found: list[list[float]] = [[] for _ in measures]
+        for round_ in range(-1, ROUNDS):
+            order = range(len(measures))
+            for at in order if round_ % 2 else reversed(order):
+                *before, command = measures[at]
+                for line in before:
+                    self.sender.command(line, 60)
+                told = statistics.median(self.each(command) for _ in range(times))
+                if round_ >= 0:  # the first is for caches
+                    found[at].append(told)
+        return found
+
+
+def ratio(costs: Sequence[float], over: Sequence[float]) -> tuple[float, str]:
+    """Round by round: the median, and how much the rounds vary."""
+    rounds = [one / other for one, other in zip(costs, over, strict=True)]
+    first, middle, third = statistics.quantiles(rounds, n=4)
+    return middle, f"half of {len(rounds)} rounds within {first:.3f} and {third:.3f}"
+
+
+def _tell(figures: Figures, remarks: Remarks, name: str, found: Sequence[list[float]], what: str) -> None:
+    kernel, fast = found
+    figures[f"{name}_instructions_over_kernel"], told = ratio(fast, kernel)
+    remarks[f"{name}_instructions_over_kernel"] = f"{what}; {told}"
+    for kind, costs in zip(KINDS, found, strict=True):
+        figures[f"{name}_instructions_{kind}"] = statistics.median(costs)
+        remarks[f"{name}_instructions_{kind}"] = what
+
+
+def sends(session: Session) -> tuple[Figures, Remarks]:
+    """Instructions of a UDP send of 64 and 1400 bytes"""
+    figures: Figures = {}
+    remarks: Remarks = {}
+    port = Device("port", "eth0", "card0:0", addresses=("10.0.0.1/24",))
+    one = Namespace("n1", (port,), neighbours=(("eth0", udp.FAR, tester_mac(1)),))
+    standing = Placed(session, Topology("sends", (one,), udp.CABLE))
+    for size in udp.SIZES:
+        ways = [f"{kind},n1,{udp.FAR},9" for kind in KINDS]
+        with programs.Sender(session, [str(size), *ways]) as sender:
+            found = Counted(session, sender).by_turns(["send 0"], ["send 1"])
+        _tell(figures, remarks, f"udp_send{size}", found, "all that the guest does for it")
+    standing.destroy()
+    return figures, remarks
+
+
+def messages(session: Session) -> tuple[Figures, Remarks]:
+    """Instructions of a 64-byte message over TCP, taken at one end and answered, by turns"""
+    figures: Figures = {}
+    remarks: Remarks = {}
+    standing = Placed(session, tcp.two_ports())
+    ways = [tcp.way(kind, tcp.PORT + at) for at, kind in enumerate(KINDS)]
+    with patient(session), tcp.stream_cost(session, 64, tcp.CONNECTIONS, *ways) as sender:
+        found = Counted(session, sender).by_turns(["turns 0"], ["turns 1"])
+        share = min(sender.numbers(f"share {KINDS.index('exasock')} 1000")[1:]) / 10
+    if share < tcp.LEAST_SHARE:
+        raise LabError(f"only {share:.1f} % of the messages' bytes went past the kernel")
+    what = f"all that the guest does for it, {share:.1f} % past the kernel"
+    _tell(figures, remarks, "tcp_msg64", found, what)
+    standing.destroy()
+    return figures, remarks
+
+
+def _told(figures: Figures, remarks: Remarks, name: str, found: Sequence[list[float]], what: str) -> None:
+    for count, costs in zip(COUNTS, found, strict=True):
+        figures[f"{name}_ns{count}_instructions"] = statistics.median(costs)
+        remarks[f"{name}_ns{count}_instructions"] = what
+    for count, costs in zip(COUNTS[1:], found[1:], strict=True):
+        figure = f"{name}_ns{count}_over_ns1"
+        figures[figure], told = ratio(costs, found[0])
+        remarks[figure] = f"instructions of {what}; {told}"
+
+
+def sends_among(session: Session) -> tuple[Figures, Remarks]:
+    """Instructions of a UDP send among 1 to 512 namespaces with accelerated sockets (N11)"""
+    figures: Figures = {}
+    remarks: Remarks = {}
+    mac = "02:00:00:00:00:01"
+    device = Device("vlan", "lan0", "card0:0", vid=FIRST_VID - 1, mac=mac, addresses=("10.0.0.1/24",))
+    many = alike("n", "card0:0", COUNTS[-1], 1)
+    standing = Placed(session, Topology("costs", (Namespace(INITIAL, (device,)), *many), udp.CABLE))
+    for netns, name in ((None, "lan0"), ("n1", "eth0")):
+        line = f"neigh replace {udp.FAR} lladdr {tester_mac(1)} dev {name} nud permanent"
+        session.agent.call(iproute.run, netns=netns, lines=[line])
+    with programs.Sender(session, ["64", f"exasock,n1,{udp.FAR},9", f"exasock,-,{udp.FAR},9"]) as sender:
+        counted = Counted(session, sender)
+        other, initial = counted.by_turns(["send 0"], ["send 1"])
+        figures["udp_instructions_ns_over_init"], told = ratio(other, initial)
+        remarks["udp_instructions_ns_over_init"] = f"of a send of 64 bytes; {told}"
+        measures = [[f"hold n {count}", f"send 0 {MESSAGES}", "send 0"] for count in COUNTS]
+        found = counted.by_turns(*measures, times=AMONG_TIMES)
+    _told(figures, remarks, "udp_instructions", found, "a send of 64 bytes")
+    standing.destroy()
+    return figures, remarks
+
+
+@contextmanager
+def _room(session: Session, sockets: int) -> Iterator[None]:
+    before = session.agent.call(exasock.parameter, name="max_sockets", value=sockets)
+    try:
+        yield
+    finally:
+        session.agent.call(exasock.parameter, name="max_sockets", value=before)
+
+
+def messages_among(session: Session) -> tuple[Figures, Remarks]:
+    """Instructions of a 64-byte message over TCP among 1 to 512 namespaces with such connections (N11)"""
+    figures: Figures = {}
+    remarks: Remarks = {}
+    many = alike("n", "card0:0", COUNTS[-1], 1) + alike("p", "card0:1", COUNTS[-1], 2)
+    standing = Placed(session, Topology("connections among many", many))
+    room = 2 * (COUNTS[-1] + tcp.CONNECTIONS)  # both ends of each connection
+    ways = [tcp.way("exasock", tcp.PORT, "n1", "p1")]
+    # after the warm-up those of the way are taken again
+    measures = [[f"hold n p {count}", f"turns 0 {MESSAGES}", "turns 0"] for count in COUNTS]
+    streams = tcp.stream_cost(session, 64, tcp.CONNECTIONS, *ways)
+    with _room(session, room), patient(session), streams as sender:
+        found = Counted(session, sender).by_turns(*measures, times=AMONG_TIMES)
+    _told(figures, remarks, "tcp_cost", found, "a message of 64 bytes by turns")
+    standing.destroy()
+    return figures, remarks
