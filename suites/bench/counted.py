@@ -80,8 +80,8 @@ def _tell(figures: Figures, remarks: Remarks, name: str, found: Sequence[list[fl
     figures[f"{name}_instructions_over_kernel"], told = ratio(fast, kernel)
     remarks[f"{name}_instructions_over_kernel"] = f"{what}; {told}"
     for kind, costs in zip(KINDS, found, strict=True):
-        figures[f"{name}_instructions_{kind}"] = statistics.median(costs)
-        remarks[f"{name}_instructions_{kind}"] = what
+        figures[f"{name}_{kind}_instructions"] = statistics.median(costs)
+        remarks[f"{name}_{kind}_instructions"] = what
 
 
 def sends(session: Session) -> tuple[Figures, Remarks]:
@@ -117,12 +117,15 @@ def messages(session: Session) -> tuple[Figures, Remarks]:
     return figures, remarks
 
 
-def _told(figures: Figures, remarks: Remarks, name: str, found: Sequence[list[float]], what: str) -> None:
+def _told(
+    figures: Figures, remarks: Remarks, name: str, over: str, found: Sequence[list[float]], what: str
+) -> None:
+    """``name`` is what each count of namespaces costs, ``over`` its ratio over one."""
     for count, costs in zip(COUNTS, found, strict=True):
         figures[f"{name}_ns{count}_instructions"] = statistics.median(costs)
         remarks[f"{name}_ns{count}_instructions"] = what
     for count, costs in zip(COUNTS[1:], found[1:], strict=True):
-        figure = f"{name}_ns{count}_over_ns1"
+        figure = f"{over}_ns{count}_over_ns1"
         figures[figure], told = ratio(costs, found[0])
         remarks[figure] = f"instructions of {what}; {told}"
 
@@ -141,11 +144,11 @@ def sends_among(session: Session) -> tuple[Figures, Remarks]:
     with programs.Sender(session, ["64", f"exasock,n1,{udp.FAR},9", f"exasock,-,{udp.FAR},9"]) as sender:
         counted = Counted(session, sender)
         other, initial = counted.by_turns(["send 0"], ["send 1"])
-        figures["udp_instructions_ns_over_init"], told = ratio(other, initial)
-        remarks["udp_instructions_ns_over_init"] = f"of a send of 64 bytes; {told}"
+        figures["udp_send_instructions_ns_over_init"], told = ratio(other, initial)
+        remarks["udp_send_instructions_ns_over_init"] = f"of a send of 64 bytes; {told}"
         measures = [[f"hold n {count}", f"send 0 {MESSAGES}", "send 0"] for count in COUNTS]
         found = counted.by_turns(*measures, times=AMONG_TIMES)
-    _told(figures, remarks, "udp_instructions", found, "a send of 64 bytes")
+    _told(figures, remarks, "udp_send", "udp_send_instructions", found, "a send of 64 bytes")
     standing.destroy()
     return figures, remarks
 
@@ -172,6 +175,6 @@ def messages_among(session: Session) -> tuple[Figures, Remarks]:
     streams = tcp.stream_cost(session, 64, tcp.CONNECTIONS, *ways)
     with _room(session, room), patient(session), streams as sender:
         found = Counted(session, sender).by_turns(*measures, times=AMONG_TIMES)
-    _told(figures, remarks, "tcp_cost", found, "a message of 64 bytes by turns")
+    _told(figures, remarks, "tcp_msg", "tcp_cost", found, "a message of 64 bytes by turns")
     standing.destroy()
     return figures, remarks

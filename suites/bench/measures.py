@@ -284,7 +284,8 @@ class Bench:
                 programs.servers.call(
                     latency.occupy, netns=occupied, address="10.0.0.1", port=9, timeout=scaled(6)
                 )
-                trips, sends = [], []
+                trips: list[float] = []
+                sends: list[float] = []
                 for _ in range(ROUNDS):
                     programs.servers.call(latency.listen, netns="p1", address="10.0.0.2", port=9)
                     serving = programs.servers.submit(
@@ -292,12 +293,14 @@ class Bench:
                     )
                     told = programs.clients.call(latency.ask, netns="n1", timeout=scaled(20), **ask)
                     serving.result(scaled(6))
-                    trips.append(told["round_trip"])
-                    sends.append(told["send"])
+                    trips += told["round_trip"]
+                    sends += told["send"]
                 figure = f"udp_{name}_ns{many + 2}"
-                self.figures[f"{figure}_rtt_us"] = statistics.median(trips)
-                self.figures[f"{figure}_send_us"] = statistics.median(sends)
-                self.remarks[f"{figure}_rtt_us"] = f"median of {ROUNDS}, {min(trips):.0f} to {max(trips):.0f}"
+                for what, times in (("rtt", trips), ("send", sends)):
+                    parts = statistics.quantiles(times, n=100)
+                    for percent in (10, 50, 90, 99):
+                        self.figures[f"{figure}_{what}_p{percent}_us"] = parts[percent - 1]
+                    self.remarks[f"{figure}_{what}_p50_us"] = f"the median of {len(times)}"
                 programs.servers.call(latency.leave)
                 session.end_programs(kind)
             standing.destroy()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import statistics
 import time
 from typing import Any
 
@@ -50,7 +49,7 @@ def serve(count: int) -> None:
 
 
 def ask(netns: str | None, to: str, port: int, count: int, size: int = 64) -> Json:
-    """Ask and wait for the answer, ``count`` times; microseconds: {"round_trip": median, "send": median}.
+    """Ask and wait for the answer, ``count`` times; microseconds: {"round_trip": [...], "send": [...]}.
 
     The first ten, which wait for ARP and find out whose they are, do not count.
     """
@@ -65,4 +64,4 @@ def ask(netns: str | None, to: str, port: int, count: int, size: int = 64) -> Js
             sock.recv(2048)
             trips.append(time.monotonic() - began)
             sends.append(sent - began)
-    return {"round_trip": statistics.median(trips[10:]) * 1e6, "send": statistics.median(sends[10:]) * 1e6}
+    return {"round_trip": [trip * 1e6 for trip in trips[10:]], "send": [send * 1e6 for send in sends[10:]]}

@@ -31,10 +31,11 @@ UNITS = {
     "kib_each": "KiB each",
     "ms_each": "ms each",
     "fps": "frames/s",
+    "instructions": "instructions",
 }
 MEMORY = ("bytes", "KiB", "MiB", "GiB", "KiB each")
-#: Units of what is done for each packet: times too short for anything else, and their ratios.
-PACKETS = ("µs", "ns", "")
+#: Units of what is done for each packet: counts, times too short for anything else, and their ratios.
+PACKETS = ("instructions", "µs", "ns", "")
 RATES = ("frames/s", "Mbit/s", "Gbit/s")
 #: Parts of a distribution, in order.
 STATS = ("min", "p1", "p5", "p10", "p25", "median", "p50", "p75", "p90", "p95", "p99", "p99_9", "p999", "max")

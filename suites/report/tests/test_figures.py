@@ -19,6 +19,7 @@ from suites.report.tests import samples
     ("name", "series", "measure", "unit", "namespaces", "stat"),
     [
         ("udp_exasock_ns258_rtt_us", "udp_exasock", "rtt", "µs", 258, ""),
+        ("tcp_msg_ns512_instructions", "tcp", "msg", "instructions", 512, ""),
         ("udp_kernel_ns2_rtt_p99_us", "udp_kernel", "rtt", "µs", 2, "p99"),
         ("udp_kernel_ns2_rtt_us_p99_9", "udp_kernel", "rtt", "µs", 2, "p99_9"),
         ("lab_fps_64_gro", "lab_fps_64_gro", "frames", "frames/s", None, ""),
