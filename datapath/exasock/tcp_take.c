@@ -12,7 +12,8 @@
 
 #define REFUSED_NS_FIRST	(50ULL * NSEC_PER_USEC)
 #define REFUSED_NS_MOST		(16ULL * NSEC_PER_MSEC)
-#define ACK_SLACK_NS		(EXA_ACK_NS + 80ULL * NSEC_PER_MSEC)	/* the peer may delay it as we do */
+/* The peer may delay an acknowledgment as we do */
+#define ACK_SLACK_NS		(EXA_ACK_NS + 80ULL * NSEC_PER_MSEC)
 
 /* Has it anything that the kernel would have to serve? */
 static bool has_options(const struct sock *sk)
