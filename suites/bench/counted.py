@@ -1,8 +1,9 @@
 """What a message costs in instructions of the guest, on all of its processors: all that is done for it.
 
 QEMU counts them (``lab.machine.counting``), in a lab booted for it, for counting makes a guest slower.
-Whatever else the host does, they are the same again within a percent or two; a doorbell is one of them.
-Ratios are medians of the rounds' ratios, for what comes with time (ticks, timers) is in them too.
+Whatever else the host does, they are the same again: of a datagram within a percent, of a TCP message
+within a few, for what comes with time (ticks, timers) is in them too. A doorbell is one of them. Ratios are
+medians of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from lab.errors import LabError
 from lab.machine import counting
 from suites.bench import programs, tcp, udp
-from suites.bench.udp import Figures, Remarks, patient
+from suites.bench.udp import Costs, Figures, Remarks, patient
 from suites.guest import exasock, iproute
 from suites.place import Placed
 from suites.session import Session
@@ -51,11 +52,11 @@ class Counted:
             cost -= int(told[1] * max(look - empty, 0) / LOOKS)
         return (cost - empty) / count
 
-    def by_turns(self, *measures: Sequence[str], times: int = 1) -> list[list[float]]:
+    def by_turns(self, *measures: Sequence[str], times: int = 1) -> list[Costs]:
         """Of each measure what one message of its last command costs, round by round, the median of so many
         times; the commands before it are carried out. The order of each other round is reversed.
         """
-        found: list[list[float]] = [[] for _ in measures]
+        found = [Costs() for _ in measures]
         for round_ in range(-1, ROUNDS):
             order = range(len(measures))
             for at in order if round_ % 2 else reversed(order):
@@ -64,23 +65,16 @@ class Counted:
                     self.sender.command(line, 60)
                 told = statistics.median(self.each(command) for _ in range(times))
                 if round_ >= 0:  # the first is for caches
-                    found[at].append(told)
+                    found[at].values.append(told)
         return found
 
 
-def ratio(costs: Sequence[float], over: Sequence[float]) -> tuple[float, str]:
-    """Round by round: the median, and how much the rounds vary."""
-    rounds = [one / other for one, other in zip(costs, over, strict=True)]
-    first, middle, third = statistics.quantiles(rounds, n=4)
-    return middle, f"half of {len(rounds)} rounds within {first:.3f} and {third:.3f}"
-
-
-def _tell(figures: Figures, remarks: Remarks, name: str, found: Sequence[list[float]], what: str) -> None:
+def _tell(figures: Figures, remarks: Remarks, name: str, found: Sequence[Costs], what: str) -> None:
     kernel, fast = found
-    figures[f"{name}_instructions_over_kernel"], told = ratio(fast, kernel)
+    figures[f"{name}_instructions_over_kernel"], told = tcp.ratio(fast, kernel)
     remarks[f"{name}_instructions_over_kernel"] = f"{what}; {told}"
     for kind, costs in zip(KINDS, found, strict=True):
-        figures[f"{name}_{kind}_instructions"] = statistics.median(costs)
+        figures[f"{name}_{kind}_instructions"] = costs.median
         remarks[f"{name}_{kind}_instructions"] = what
 
 
@@ -118,15 +112,15 @@ def messages(session: Session) -> tuple[Figures, Remarks]:
 
 
 def _told(
-    figures: Figures, remarks: Remarks, name: str, over: str, found: Sequence[list[float]], what: str
+    figures: Figures, remarks: Remarks, name: str, over: str, found: Sequence[Costs], what: str
 ) -> None:
     """``name`` is what each count of namespaces costs, ``over`` its ratio over one."""
     for count, costs in zip(COUNTS, found, strict=True):
-        figures[f"{name}_ns{count}_instructions"] = statistics.median(costs)
+        figures[f"{name}_ns{count}_instructions"] = costs.median
         remarks[f"{name}_ns{count}_instructions"] = what
     for count, costs in zip(COUNTS[1:], found[1:], strict=True):
         figure = f"{over}_ns{count}_over_ns1"
-        figures[figure], told = ratio(costs, found[0])
+        figures[figure], told = tcp.ratio(costs, found[0])
         remarks[figure] = f"instructions of {what}; {told}"
 
 
@@ -144,7 +138,7 @@ def sends_among(session: Session) -> tuple[Figures, Remarks]:
     with programs.Sender(session, ["64", f"exasock,n1,{udp.FAR},9", f"exasock,-,{udp.FAR},9"]) as sender:
         counted = Counted(session, sender)
         other, initial = counted.by_turns(["send 0"], ["send 1"])
-        figures["udp_send_instructions_ns_over_init"], told = ratio(other, initial)
+        figures["udp_send_instructions_ns_over_init"], told = tcp.ratio(other, initial)
         remarks["udp_send_instructions_ns_over_init"] = f"of a send of 64 bytes; {told}"
         measures = [[f"hold n {count}", f"send 0 {MESSAGES}", "send 0"] for count in COUNTS]
         found = counted.by_turns(*measures, times=AMONG_TIMES)
