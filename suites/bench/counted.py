@@ -9,18 +9,16 @@ medians of the rounds' ratios.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from lab.errors import LabError
 from lab.machine import counting
 from suites.bench import programs, tcp, udp
-from suites.bench.udp import Costs, Figures, Remarks, patient
-from suites.guest import exasock, iproute
+from suites.bench.udp import Costs, Figures, Remarks, parameters, patient
 from suites.place import Placed
 from suites.session import Session
-from suites.test_overlapping_ranges import FIRST_VID, alike
-from suites.topology import INITIAL, Device, Namespace, Topology, tester_mac
+from suites.test_overlapping_ranges import alike
+from suites.topology import Device, Namespace, Topology, tester_mac
 
 ROUNDS = 8
 #: Messages of one turn: enough that what a command itself costs does not show.
@@ -128,13 +126,7 @@ def sends_among(session: Session) -> tuple[Figures, Remarks]:
     """Instructions of a UDP send among 1 to 512 namespaces with accelerated sockets (N11)"""
     figures: Figures = {}
     remarks: Remarks = {}
-    mac = "02:00:00:00:00:01"
-    device = Device("vlan", "lan0", "card0:0", vid=FIRST_VID - 1, mac=mac, addresses=("10.0.0.1/24",))
-    many = alike("n", "card0:0", COUNTS[-1], 1)
-    standing = Placed(session, Topology("costs", (Namespace(INITIAL, (device,)), *many), udp.CABLE))
-    for netns, name in ((None, "lan0"), ("n1", "eth0")):
-        line = f"neigh replace {udp.FAR} lladdr {tester_mac(1)} dev {name} nud permanent"
-        session.agent.call(iproute.run, netns=netns, lines=[line])
+    standing = udp.among_many(session)
     with programs.Sender(session, ["64", f"exasock,n1,{udp.FAR},9", f"exasock,-,{udp.FAR},9"]) as sender:
         counted = Counted(session, sender)
         other, initial = counted.by_turns(["send 0"], ["send 1"])
@@ -147,15 +139,6 @@ def sends_among(session: Session) -> tuple[Figures, Remarks]:
     return figures, remarks
 
 
-@contextmanager
-def _room(session: Session, sockets: int) -> Iterator[None]:
-    before = session.agent.call(exasock.parameter, name="max_sockets", value=sockets)
-    try:
-        yield
-    finally:
-        session.agent.call(exasock.parameter, name="max_sockets", value=before)
-
-
 def messages_among(session: Session) -> tuple[Figures, Remarks]:
     """Instructions of a 64-byte message over TCP among 1 to 512 namespaces with such connections (N11)"""
     figures: Figures = {}
@@ -166,8 +149,11 @@ def messages_among(session: Session) -> tuple[Figures, Remarks]:
     ways = [tcp.way("exasock", tcp.PORT, "n1", "p1")]
     # after the warm-up those of the way are taken again
     measures = [[f"hold n p {count}", f"turns 0 {MESSAGES}", "turns 0"] for count in COUNTS]
-    streams = tcp.stream_cost(session, 64, tcp.CONNECTIONS, *ways)
-    with _room(session, room), patient(session), streams as sender:
+    with (
+        parameters(session, max_sockets=room),
+        patient(session),
+        tcp.stream_cost(session, 64, tcp.CONNECTIONS, *ways) as sender,
+    ):
         found = Counted(session, sender).by_turns(*measures, times=AMONG_TIMES)
     _told(figures, remarks, "tcp_msg", "tcp_cost", found, "a message of 64 bytes by turns")
     standing.destroy()

@@ -20,8 +20,8 @@ from lab.deadline import scaled
 from lab.errors import LabError
 from suites.bench import programs
 from suites.bench.machine import GuestClock
-from suites.bench.udp import Costs, Figures, Remarks, patient
-from suites.guest import attachments, exasock, streams
+from suites.bench.udp import Costs, Figures, Remarks, parameters, patient
+from suites.guest import attachments, streams
 from suites.place import Placed
 from suites.session import Session
 from suites.topology import Device, Namespace, Topology
@@ -215,16 +215,16 @@ def change_costs(session: Session) -> tuple[Figures, Remarks]:
     """Taking a connection from the kernel, and bringing it home"""
     rounds, count = 9, 500
     standing = Placed(session, two_ports())
-    before = session.agent.call(exasock.parameter, name="tcp_rest_us", value=0)
     takes, gives = Costs(), Costs()
-    try:
-        with patient(session), stream_cost(session, 64, 1, way("hand", PORT)) as sender:
-            for _ in range(rounds):
-                _, take, give = sender.numbers(f"changes 0 {count}")
-                takes.values.append(take / 1000)
-                gives.values.append(give / 1000)
-    finally:
-        session.agent.call(exasock.parameter, name="tcp_rest_us", value=before)
+    with (
+        parameters(session, tcp_rest_us=0),
+        patient(session),
+        stream_cost(session, 64, 1, way("hand", PORT)) as sender,
+    ):
+        for _ in range(rounds):
+            _, take, give = sender.numbers(f"changes 0 {count}")
+            takes.values.append(take / 1000)
+            gives.values.append(give / 1000)
     standing.destroy()
     figures = {"tcp_take_us": takes.median, "tcp_give_us": gives.median}
     told = "one system call, nothing unread or unacknowledged; "

@@ -13,7 +13,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from scapy.layers.inet import IP, UDP
@@ -134,15 +134,19 @@ def send_costs(session: Session) -> tuple[Figures, Remarks]:
 
 
 @contextmanager
-def patient(session: Session) -> Iterator[None]:
-    """The module holds datagrams for as long as it ever does, for a process that looked a second ago."""
-    wanted = {"hold_us": 100_000, "fresh_us": 1_000_000}
+def parameters(session: Session, **wanted: int) -> Iterator[None]:
+    """The module's parameters are these meanwhile."""
     before = {name: session.agent.call(exasock.parameter, name=name, value=wanted[name]) for name in wanted}
     try:
         yield
     finally:
         for name, value in before.items():
             session.agent.call(exasock.parameter, name=name, value=value)
+
+
+def patient(session: Session) -> AbstractContextManager[None]:
+    """The module holds datagrams for as long as it ever does, for a process that looked a second ago."""
+    return parameters(session, hold_us=100_000, fresh_us=1_000_000)
 
 
 def receive_costs(session: Session) -> tuple[Figures, Remarks]:
@@ -230,10 +234,8 @@ def flood_costs(session: Session) -> tuple[Figures, Remarks]:
     return figures, remarks
 
 
-def namespace_costs(session: Session) -> tuple[Figures, Remarks]:
-    """A send from another namespace over the initial one, and among 1 to 512 with such sockets (N11)"""
-    figures: Figures = {}
-    remarks: Remarks = {}
+def among_many(session: Session) -> Placed:
+    """A device in the initial namespace, and the most others alike; ``n1`` and it know FAR's address."""
     mac = "02:00:00:00:00:01"
     device = Device("vlan", "lan0", "card0:0", vid=FIRST_VID - 1, mac=mac, addresses=("10.0.0.1/24",))
     many = alike("n", "card0:0", COUNTS[-1], 1)
@@ -241,6 +243,14 @@ def namespace_costs(session: Session) -> tuple[Figures, Remarks]:
     for netns, name in ((None, "lan0"), ("n1", "eth0")):
         line = f"neigh replace {FAR} lladdr {tester_mac(1)} dev {name} nud permanent"
         session.agent.call(iproute.run, netns=netns, lines=[line])
+    return standing
+
+
+def namespace_costs(session: Session) -> tuple[Figures, Remarks]:
+    """A send from another namespace over the initial one, and among 1 to 512 with such sockets (N11)"""
+    figures: Figures = {}
+    remarks: Remarks = {}
+    standing = among_many(session)
     ways = [f"exasock,n1,{FAR},9", f"exasock,-,{FAR},9", f"doorbell,-,0,{64 + HEADERS + TAG}"]
     with programs.Sender(session, ["64", *ways]) as sender:
         (other, initial, doorbell), _ = sends(session, sender, len(ways))
