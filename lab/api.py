@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from lab import deadline, process
+from lab import deadline
 from lab import state as states
 from lab.deadline import Deadline
 from lab.errors import LabError
@@ -253,10 +252,19 @@ def _signal_supervisor(paths: Paths, number: int) -> None:
         os.kill(pid, number)
 
 
-def run_over_ssh(lab: Lab, argv: Sequence[str], seconds: float) -> process.Completed:
-    """Run a command in the guest as a person would, over ssh. ``seconds`` on a machine with KVM."""
-    import shlex
+def await_ssh(paths: Paths, state: State) -> None:
+    """The guest's sshd listens: it starts beside the agent, and may be later. Another machine's is not asked.
+    Raises ``DeadlineExpired``.
+    """
+    if state.ssh_port is None:
+        return
 
-    return process.run(
-        [*lab.ssh, shlex.join(argv)], deadline=deadline.scaled(seconds), name=argv[0], check=False
-    )
+    def answers() -> bool:
+        try:
+            at = ("127.0.0.1", state.ssh_port or 0)
+            with socket.create_connection(at, timeout=deadline.scaled(1)) as sock:
+                return sock.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+    Deadline(f"sshd of lab {paths.name} to answer", deadline.scaled(3)).wait_until(answers, every=0.1)

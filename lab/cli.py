@@ -122,7 +122,7 @@ def status(paths: Paths, as_json: bool) -> None:
 @click.pass_obj
 def shell(paths: Paths, command: tuple[str, ...], serial: bool) -> None:
     """A shell in the guest, or one command: `lab shell -- ip -br link`."""
-    from lab.api import Lab
+    from lab.api import Lab, await_ssh
 
     if serial:
         from lab.machine.serial import talk
@@ -131,7 +131,9 @@ def shell(paths: Paths, command: tuple[str, ...], serial: bool) -> None:
         return
     import shlex
 
-    argv = Lab.attach(paths.name).ssh
+    lab = Lab.attach(paths.name)
+    await_ssh(paths, lab.state)
+    argv = lab.ssh
     if command:
         # One word is a line for the guest's shell, as ssh takes it; several are a command and its arguments.
         argv.append(command[0] if len(command) == 1 else shlex.join(command))

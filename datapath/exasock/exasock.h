@@ -152,15 +152,15 @@ struct exa_sock {
 	u32 handle;
 	u16 dst_at;			/* where its last destination was: a hint */
 	struct exa_sent __percpu *sent;
+	unsigned long grace;		/* of RCU, since whoever looks for it finds it */
+	bool found;			/* that has begun */
+	bool settled;			/* and is over */
 
 	spinlock_t lock;		/* all that follows */
 	struct sock *sk;		/* NULL: the socket is gone */
 	bool over;			/* nothing is held any more */
 	u32 head;			/* number that comes next */
 	u32 oldest;			/* first one that may still be held */
-	bool found;			/* whoever looks for it finds it */
-	unsigned long grace;		/* of RCU, from then on */
-	bool settled;			/* that is over */
 	struct exa_held *held;		/* by slot */
 	struct hrtimer timer;
 	struct exasock_control *control;	/* scribbled over by the process */
@@ -214,6 +214,7 @@ struct exasock_slot *exa_slot(const struct exa_sock *es, u32 number);
 int exa_socks_setup(void);
 void exa_socks_teardown(void);
 struct exa_sock *exa_sock_find(const struct sock *sk);
+bool exa_sock_settled(struct exa_sock *es);
 struct exa_sock *exa_sock_get(struct exa_context *context, u32 handle);
 void exa_sock_put(struct exa_sock *es);
 int exa_attach(struct exa_context *context, struct exasock_attach *attach);

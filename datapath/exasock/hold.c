@@ -281,12 +281,6 @@ static enum exasock_reason hold(struct exa_sock *es, const struct exa_iface *ifa
 
 	if (!es->sk || es->over || !READ_ONCE(iface->up))
 		return EXASOCK_R_DEVICE;
-	/* what the driver had in hand before it was attached may still be on its way */
-	if (!es->settled) {
-		if (!es->found || !poll_state_synchronize_rcu(es->grace))
-			return EXASOCK_R_IDLE;
-		es->settled = true;
-	}
 	/* again: it may have stopped looking and flushed before the lock was ours */
 	if (!exa_fresh(READ_ONCE(es->control->heartbeat)))
 		return EXASOCK_R_IDLE;

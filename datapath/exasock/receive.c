@@ -35,6 +35,17 @@ static bool find_ours(struct exa_arrival *arrival)
 	return arrival->count == receivers->count && !receivers->kernel;
 }
 
+/* May each of them have what comes, at once? */
+static bool all_settled(const struct exa_arrival *arrival)
+{
+	unsigned int i;
+
+	for (i = 0; i < arrival->count; i++)
+		if (!exa_sock_settled(arrival->es[i]))
+			return false;
+	return true;
+}
+
 /* Why one receiver's cannot be held, as far as its attachment does not say */
 static enum exasock_reason receiver_obstacle(struct exa_arrival *arrival, unsigned int i)
 {
@@ -94,8 +105,9 @@ static bool pass(struct exa_arrival *arrival, enum exasock_reason reason)
 }
 
 /*
- * Others, of the kernel's, get it too, or may: it keeps its place among what the driver
- * gathers for the stack, and nothing that comes after it in this poll may overtake it.
+ * It keeps its place among what the driver gathers for the stack, and nothing that comes
+ * after it in this poll may overtake it: sockets of the kernel's get it too, or may, or
+ * something of the same socket may be among what has been gathered.
  */
 static void gather(struct exa_arrival *arrival, enum exasock_reason reason)
 {
@@ -141,11 +153,15 @@ static bool receive(const struct exanic_rx_frame *frame)
 	if (parsed == EXA_PARSE_OTHER)
 		return false;
 	arrival.iface = exa_iface_of_frame(frame->dev, packet->vid, packet->dmac, packet->group);
-	if (!arrival.iface || !READ_ONCE(arrival.iface->up))
+	if (!arrival.iface)
 		return false;
+	arrival.count = 0;
+	if (!READ_ONCE(arrival.iface->up)) {
+		gather(&arrival, EXASOCK_R_DEVICE);
+		return false;
+	}
 	if (parsed == EXA_PARSE_UNSEEN) {
 		exa_flush_ns(arrival.iface->ns);
-		arrival.count = 0;
 		gather(&arrival, EXASOCK_R_HEADER);
 		return false;
 	}
@@ -155,6 +171,10 @@ static bool receive(const struct exanic_rx_frame *frame)
 		return false;
 	if (!all) {
 		gather(&arrival, EXASOCK_R_SHARED);
+		return false;
+	}
+	if (!all_settled(&arrival)) {
+		gather(&arrival, EXASOCK_R_IDLE);
 		return false;
 	}
 	if (arrival.iface->port->gathering == frame->poll) {
