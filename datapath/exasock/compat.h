@@ -20,10 +20,20 @@
 #include <net/netdev_rx_queue.h>
 #endif
 #include <net/route.h>
+#ifdef EXASOCK_HAVE_RPS
+#include <net/rps.h>
+#endif
 #include <net/sock.h>
 #include <net/udp.h>
 
 #include "../exanic/compat.h"
+
+/* A queue's table of flows came to have a tag */
+#ifdef EXASOCK_HAVE_RPS_TAG
+#define exa_flow_table(queue)		READ_ONCE((queue)->rps_flow_table)
+#else
+#define exa_flow_table(queue)		rcu_access_pointer((queue)->rps_flow_table)
+#endif
 
 /* What a struct fd holds came to be asked by name */
 #ifndef fd_file

@@ -57,6 +57,13 @@ struct exa_port {
  * A device of a namespace with attachments: the port itself, a VLAN or a macvlan.
  * Found by what frames carry: port, VLAN tag, destination address (rule N3).
  */
+/* Since whoever looks for something finds it: the grace period of those who may not have */
+struct exa_settling {
+	unsigned long grace;		/* of RCU */
+	bool begun;
+	bool over;
+};
+
 struct exa_iface {
 	struct hlist_node node;		/* by port, tag and address */
 	struct hlist_node group;	/* by port and tag: takes multicast */
@@ -71,6 +78,7 @@ struct exa_iface {
 	u8 mac[ETH_ALEN];
 	bool macvlan;
 	bool up;			/* cleared before it goes */
+	struct exa_settling settling;
 	struct rcu_head rcu;
 };
 
@@ -152,9 +160,7 @@ struct exa_sock {
 	u32 handle;
 	u16 dst_at;			/* where its last destination was: a hint */
 	struct exa_sent __percpu *sent;
-	unsigned long grace;		/* of RCU, since whoever looks for it finds it */
-	bool found;			/* that has begun */
-	bool settled;			/* and is over */
+	struct exa_settling settling;
 
 	spinlock_t lock;		/* all that follows */
 	struct sock *sk;		/* NULL: the socket is gone */
@@ -214,7 +220,6 @@ struct exasock_slot *exa_slot(const struct exa_sock *es, u32 number);
 int exa_socks_setup(void);
 void exa_socks_teardown(void);
 struct exa_sock *exa_sock_find(const struct sock *sk);
-bool exa_sock_settled(struct exa_sock *es);
 struct exa_sock *exa_sock_get(struct exa_context *context, u32 handle);
 void exa_sock_put(struct exa_sock *es);
 int exa_attach(struct exa_context *context, struct exasock_attach *attach);
@@ -242,6 +247,7 @@ void exa_flush(struct exa_sock *es, enum exasock_reason reason);
 void exa_flush_for(struct exa_sock *es, enum exasock_reason reason);
 
 /* receive.c */
+void exa_settle(struct exa_settling *settling);
 int exa_receive_start(void);
 void exa_receive_stop(void);
 

@@ -195,6 +195,7 @@ static void iface_add(struct exa_ns *ns, struct net_device *dev)
 	if (!iface->macvlan)
 		hash_add_rcu(exa_groups, &iface->group,
 			     iface_hash(iface->port->dev, iface->vid, NULL));
+	exa_settle(&iface->settling);
 	WRITE_ONCE(ns->gen, ns->gen + 1);
 	return;
 free:

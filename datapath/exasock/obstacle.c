@@ -188,6 +188,23 @@ static bool stacked(const struct exa_iface *iface, unsigned int i)
 	return netif_is_macvlan(iface->chain[i - 1]) && !netif_is_macvlan_port(dev);
 }
 
+/*
+ * Would the stack pass frames on to other processors (RPS, RFS)? It has them some time later
+ * then, when what came after them may have been held.
+ */
+static bool detours(const struct exa_iface *iface)
+{
+#ifdef CONFIG_RPS
+	unsigned int i;
+
+	for (i = 0; static_branch_unlikely(&rps_needed) && i < iface->depth; i++)
+		if (rcu_access_pointer(iface->chain[i]->_rx->rps_map) ||
+		    exa_flow_table(iface->chain[i]->_rx))
+			return true;
+#endif
+	return false;
+}
+
 enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface)
 {
 	const struct net *net = ns->net;
@@ -203,6 +220,8 @@ enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_if
 		if (ingress_hooks(dev) && !bypassed(ns, dev))
 			return EXASOCK_R_FILTER;
 	}
+	if (detours(iface))
+		return EXASOCK_R_STACKED;
 	if (tapped(net, dev_net(iface->port->dev)))
 		return EXASOCK_R_TAP;
 	if (netfilter(net, NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN) && !READ_ONCE(ns->bypass))

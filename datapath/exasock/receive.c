@@ -35,15 +35,37 @@ static bool find_ours(struct exa_arrival *arrival)
 	return arrival->count == receivers->count && !receivers->kernel;
 }
 
-/* May each of them have what comes, at once? */
-static bool all_settled(const struct exa_arrival *arrival)
+/* After it can be found: from now on, or soon, nobody does not find it */
+void exa_settle(struct exa_settling *settling)
+{
+	settling->grace = start_poll_synchronize_rcu();
+	/* settled() reads the other one after this one */
+	smp_store_release(&settling->begun, true);
+}
+
+/*
+ * Is all delivered that the driver had gathered before it could be found? Under RCU in NAPI.
+ * Until then what comes must go the same way, after that.
+ */
+static bool settled(struct exa_settling *settling)
+{
+	if (likely(READ_ONCE(settling->over)))
+		return true;
+	/* after exa_settle() has written the other one */
+	if (!smp_load_acquire(&settling->begun) || !poll_state_synchronize_rcu(settling->grace))
+		return false;
+	WRITE_ONCE(settling->over, true);
+	return true;
+}
+
+static bool all_settled(struct exa_arrival *arrival)
 {
 	unsigned int i;
 
 	for (i = 0; i < arrival->count; i++)
-		if (!exa_sock_settled(arrival->es[i]))
+		if (!settled(&arrival->es[i]->settling))
 			return false;
-	return true;
+	return settled(&arrival->iface->settling);
 }
 
 /* Why one receiver's cannot be held, as far as its attachment does not say */
@@ -153,15 +175,11 @@ static bool receive(const struct exanic_rx_frame *frame)
 	if (parsed == EXA_PARSE_OTHER)
 		return false;
 	arrival.iface = exa_iface_of_frame(frame->dev, packet->vid, packet->dmac, packet->group);
-	if (!arrival.iface)
+	if (!arrival.iface || !READ_ONCE(arrival.iface->up))
 		return false;
-	arrival.count = 0;
-	if (!READ_ONCE(arrival.iface->up)) {
-		gather(&arrival, EXASOCK_R_DEVICE);
-		return false;
-	}
 	if (parsed == EXA_PARSE_UNSEEN) {
 		exa_flush_ns(arrival.iface->ns);
+		arrival.count = 0;
 		gather(&arrival, EXASOCK_R_HEADER);
 		return false;
 	}

@@ -52,20 +52,6 @@ struct exa_sock *exa_sock_find(const struct sock *sk)
 	return NULL;
 }
 
-/*
- * Is all delivered that the driver had gathered before this socket was found? Under RCU in
- * NAPI. Until then nothing of it may go anywhere but the same way, and after it.
- */
-bool exa_sock_settled(struct exa_sock *es)
-{
-	if (likely(READ_ONCE(es->settled)))
-		return true;
-	if (!smp_load_acquire(&es->found) || !poll_state_synchronize_rcu(es->grace))
-		return false;
-	WRITE_ONCE(es->settled, true);
-	return true;
-}
-
 static void sock_last_put(struct kref *ref)
 {
 	struct exa_sock *es = container_of(ref, struct exa_sock, ref);
@@ -248,8 +234,7 @@ static int sock_attach(struct exa_context *context, struct exa_ns *ns, struct so
 	if (err)
 		goto erase;
 	/* only now: who did not find the socket before may still be at it when this is over */
-	es->grace = start_poll_synchronize_rcu();
-	smp_store_release(&es->found, true);	/* read by exa_sock_settled() */
+	exa_settle(&es->settling);
 	refcount_inc(&ns->refs);
 	xa_store(&context->socks, es->handle, es, GFP_KERNEL_ACCOUNT);
 	list_add(&es->list, &exa_all);

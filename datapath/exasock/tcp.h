@@ -15,16 +15,11 @@
 #include "../include/exasock_stream.h"
 #include "exasock.h"
 
-/* Explicit congestion notification has modes, a queue's table of flows a tag */
+/* Explicit congestion notification has modes */
 #ifdef EXASOCK_HAVE_ECN_MODE
 #define exa_tcp_ecn(tp)		tcp_ecn_mode_any(tp)
 #else
 #define exa_tcp_ecn(tp)		((tp)->ecn_flags & TCP_ECN_OK)
-#endif
-#ifdef EXASOCK_HAVE_RPS_TAG
-#define exa_flow_table(queue)	READ_ONCE((queue)->rps_flow_table)
-#else
-#define exa_flow_table(queue)	rcu_access_pointer((queue)->rps_flow_table)
 #endif
 
 #define EXA_FLIGHT	64	/* segments that may be unacknowledged, a power of two */

@@ -59,20 +59,6 @@ static bool is_busy(const struct sock *sk)
 	       icsk->icsk_ca_state != TCP_CA_Open;
 }
 
-/* Segments could reach the stack by a detour, after later ones */
-static bool detours(const struct exa_iface *iface)
-{
-#ifdef CONFIG_RPS
-	unsigned int i;
-
-	for (i = 0; i < iface->depth; i++)
-		if (rcu_access_pointer(iface->chain[i]->_rx->rps_map) ||
-		    exa_flow_table(iface->chain[i]->_rx))
-			return true;
-#endif
-	return false;
-}
-
 static u32 path_obstacle(struct exa_stream *es, struct sock *sk)
 {
 	struct exa_dst *dst;
@@ -83,8 +69,6 @@ static u32 path_obstacle(struct exa_stream *es, struct sock *sk)
 		return reason;
 	if (dst->iface->ifindex != es->seen)
 		return EXASOCK_S_UNSEEN;
-	if (detours(dst->iface))
-		return EXASOCK_R_STACKED;
 	return exa_rx_obstacle(es->ns, dst->iface) ?: exa_rx_sock_obstacle(sk);
 }
 

@@ -115,6 +115,12 @@ class Live:
         self.do(*ready("a"), *ready("b"))
 
 
+def steer(agent: Agent, netns: str, processors: str) -> None:
+    """RPS of a namespace's lan0: to these processors, a mask in hexadecimal."""
+    line = f"echo {processors} > /sys/class/net/lan0/queues/rx-0/rps_cpus"
+    agent.exec(["ip", "netns", "exec", netns, "sh", "-c", line])
+
+
 def lively(kind: SocketKind, compared: Compared, standing: Placed) -> Iterator[Live]:
     """What a fixture yields: sockets ONE of namespace "a" and OTHER of "peer", acquainted and fast."""
     a, b = standing["a"], standing["peer"]

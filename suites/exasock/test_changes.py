@@ -16,7 +16,7 @@ import pytest
 from suites.exasock import guest_calls
 from suites.exasock.compare import SPINNING, Compared
 from suites.exasock.ends import acquaint, peer, subject
-from suites.exasock.live import KINDS, ONE, OTHER, Live, lively
+from suites.exasock.live import KINDS, ONE, OTHER, Live, lively, steer
 from suites.exasock.steps import Steps, data, do, opened, ready
 from suites.guest import exasock, namespaces
 from suites.place import Placed
@@ -254,6 +254,19 @@ def test_a_packet_capture_sees_everything(live: Live) -> None:
     live.slow("a", ONE, lambda: live.exchange(first=10), "tap")
     dump.expect(r"(?s)(7001 > 10.1.0.2.7002.*){4}")
     dump.stop()
+    live.recovers()
+
+
+def test_steering_to_other_processors(live: Live) -> None:
+    """N9: while the stack passes what comes on to other processors (RPS), which have it some time later, all
+    of it is the stack's."""
+    steer(live.agent, "a", "3")
+    live.slow("a", ONE, lambda: live.exchange(first=10), "stacked", way="rx")
+    count = 30
+    steps = [do("sendto", "b", data=data(number), to=["10.1.0.1", ONE]) for number in range(count)]
+    live.works(*steps)
+    assert [one[0]["seed"] for one in live.works(*[do("recvfrom", "a")] * count)] == list(range(count))
+    steer(live.agent, "a", "0")
     live.recovers()
 
 

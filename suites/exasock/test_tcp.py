@@ -24,6 +24,7 @@ from suites.exasock import guest_streams, guest_tcp
 from suites.exasock.compare import Compared
 from suites.exasock.conftest import Examined
 from suites.exasock.ends import acquaint, peer, subject
+from suites.exasock.live import steer
 from suites.exasock.tcp_pair import PORT, SIDES, Tcp, differential
 from suites.guest import exasock, iproute, namespaces, streams
 from suites.place import Placed
@@ -283,24 +284,45 @@ def test_a_child_and_a_copy(tcp: Tcp) -> None:
 # --- what changes, and what looks on ------------------------------------------------------------------------
 
 
-def test_a_rule_brings_it_home(tcp: Tcp) -> None:
-    """N9: a netfilter rule sees the connection: it is the kernel's, for that reason, until it is gone."""
-    run = tcp.session.agent.exec
+def rule(agent: Agent, netns: str, there: bool) -> None:
+    """A hook of netfilter."""
+    if there:
+        agent.exec(["nft", "add", "table", "ip", "t"], netns=netns)
+        agent.exec(
+            ["nft", "add", "chain", "ip", "t", "c", "{ type filter hook input priority 0; }"], netns=netns
+        )
+    else:
+        agent.exec(["nft", "delete", "table", "ip", "t"], netns=netns)
+
+
+def steered(agent: Agent, netns: str, there: bool) -> None:
+    """What comes is passed on to other processors (RPS)."""
+    steer(agent, netns, "3" if there else "0")
+
+
+@pytest.mark.parametrize(
+    ("seen_by", "reason"), [(rule, "filter"), (steered, "stacked")], ids=["rule", "steered"]
+)
+def test_what_must_see_it_brings_it_home(
+    tcp: Tcp, seen_by: Callable[[Agent, str, bool], None], reason: str
+) -> None:
+    """N9: a netfilter rule sees the connection, or the stack has it by a detour: it is the kernel's, for that
+    reason, until that is gone."""
+    agent = tcp.session.agent
     tcp.open()
     tcp.warm()
     for netns in ("a", "peer"):
-        run(["nft", "add", "table", "ip", "t"], netns=netns)
-        run(["nft", "add", "chain", "ip", "t", "c", "{ type filter hook input priority 0; }"], netns=netns)
+        seen_by(agent, netns, True)
     before = tcp.total("takes")
     tcp.transfer(50_000, 50_000, seed=70)
     # Who had gone home already, being idle, is asked again: under way that reason comes first.
-    told = Deadline("the rule is the reason", scaled(2))
-    while "filter" not in tcp.reasons("a") | tcp.reasons("peer"):
+    told = Deadline("that is the reason", scaled(2))
+    while reason not in tcp.reasons("a") | tcp.reasons("peer"):
         tcp.rally(20, seed=72)
         told.check()
     assert tcp.total("takes") == before
     for netns in ("a", "peer"):
-        run(["nft", "delete", "table", "ip", "t"], netns=netns)
+        seen_by(agent, netns, False)
     moved = tcp.total("rx_bytes")
     again = Deadline("it is taken again", scaled(2))
     while tcp.total("takes") < before + tcp.accelerated_ends() or tcp.total("rx_bytes") == moved:
