@@ -2,7 +2,7 @@
 /*
  * Would the stack deliver this datagram to this host? Its own input route says so, source
  * validation included (rp_filter, martians), and is asked once for each flow: the answer
- * stands until the namespace's routes or addresses change.
+ * stands until the namespace's routes or addresses change, or what rp_filter says.
  */
 
 #include <linux/inetdevice.h>
@@ -22,11 +22,20 @@ struct exa_flow {
 	int ifindex;
 	u8 tos;
 	bool local;
+	int rp_filter;
 	int genid;			/* of the namespace's routes */
 	unsigned int gen;		/* of its devices */
 	__be32 spec_dst;
 	struct rcu_head rcu;
 };
+
+/* Changed while routes stay: the stack looks at it for every datagram */
+static int rp_filter(const struct exa_iface *iface)
+{
+	struct in_device *in_dev = __in_dev_get_rcu(iface->dev);
+
+	return in_dev ? IN_DEV_RPFILTER(in_dev) : 0;
+}
 
 static u32 flow_index(const struct exa_packet *packet, int ifindex)
 {
@@ -101,6 +110,7 @@ static struct exa_flow *flow_make(struct exa_ns *ns, const struct exa_iface *ifa
 	flow->daddr = packet->daddr;
 	flow->ifindex = iface->ifindex;
 	flow->tos = packet->tos;
+	flow->rp_filter = rp_filter(iface);
 	flow->gen = READ_ONCE(ns->gen);
 	flow->genid = rt_genid_ipv4(ns->net);	/* before it is asked for */
 	smp_rmb();
@@ -114,6 +124,7 @@ static bool flow_matches(const struct exa_flow *flow, struct exa_ns *ns,
 {
 	return flow->saddr == packet->saddr && flow->daddr == packet->daddr &&
 	       flow->ifindex == iface->ifindex && flow->tos == packet->tos &&
+	       flow->rp_filter == rp_filter(iface) &&
 	       flow->genid == rt_genid_ipv4(ns->net) && flow->gen == READ_ONCE(ns->gen);
 }
 

@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from scapy.layers.inet import IP, UDP
 
+from lab.deadline import scaled
 from suites.exasock import guest_calls
 from suites.exasock.compare import SPINNING, Compared
 from suites.exasock.ends import acquaint, peer, subject
 from suites.exasock.live import KINDS, ONE, OTHER, Live, lively, steer
 from suites.exasock.steps import Steps, data, do, opened, ready
-from suites.guest import exasock, namespaces
+from suites.guest import exasock, namespaces, records
 from suites.place import Placed
 from suites.session import SocketKind
 from suites.topology import Device, Namespace, Topology
@@ -129,6 +131,39 @@ def test_policy_routing_and_marks(live: Live) -> None:
     live.works(do("set", "a", name="mark", value=0))
     live.do(*ready("a"))
     live.fast("a", ONE, lambda: live.exchange(first=20), sent=4)
+
+
+def test_source_validation_changes(live: Live) -> None:
+    """N2, N8: rp_filter, switched on and off under live sockets, says of the next datagram already
+    whether its source may come this way."""
+    standing, wire = live.standing, live.compared.wire
+    stranger = wire.station(9, "10.9.9.9")
+    mac = standing.mac(standing["a"])
+
+    def validate(mode: int) -> None:
+        settings = [f"net.ipv4.conf.{one}.rp_filter={mode}" for one in ("all", "lan0")]
+        live.agent.exec(["sysctl", "-qw", *settings], netns="a")
+
+    def next_heard(number: int) -> int:
+        """What a, which looks meanwhile, hears first: the stranger's, or the peer's that comes after it."""
+        steps = [do("recvfrom", "a"), do("sendto", "b", data=data(number + 1), to=["10.1.0.1", ONE])]
+        live.worker.call(guest_calls.start, thread="heard", program="p", steps=steps[:1])
+        packet = IP(src=stranger.ip, dst="10.1.0.1") / UDP(sport=9, dport=ONE)
+        wire.control.inject("card0:0", bytes(stranger.ether(mac) / packet / records.encode(0, number)))
+        live.works(steps[1])
+        (told,) = live.worker.call(guest_calls.finish, thread="heard", seconds=scaled(3), timeout=scaled(6))
+        heard: int = told["ok"][0]["seed"]
+        if heard == number:  # and the peer's
+            live.works(do("recvfrom", "a"))
+        return heard
+
+    for first in (10, 30):
+        validate(0)
+        assert [next_heard(number) for number in (first, first + 2)] == [first, first + 2]
+        validate(1)
+        assert [next_heard(number) for number in (first + 4, first + 6)] == [first + 5, first + 7]
+    validate(0)
+    live.fast("a", ONE, lambda: live.exchange(first=50), sent=4)
 
 
 def test_port_moves_away_and_back(live: Live) -> None:
