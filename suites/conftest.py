@@ -29,7 +29,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from lab import api, state
+from images import build
+from lab import api, console, state
 from lab import config as configs
 from lab.errors import LabError
 from lab.paths import Paths
@@ -152,6 +153,8 @@ def session(
             # Only now: the lab of a worker is nobody else's, and nobody takes it down but the worker.
             request.addfinalizer(lambda: api.down(lab_name))
     with lab:
+        with capture.global_and_fixture_disabled():
+            warn_of_other_sources(lab)
         if lab.facts.get("card_kind") == "real":
             prove_cabling(lab)
         session = Session(lab)
@@ -169,6 +172,18 @@ def session(
         yield session
         record_testsuite_property("guests.replaced", len(session.replaced))
         session.close()
+
+
+def warn_of_other_sources(lab: api.Lab) -> None:
+    """A lab that was up already may run what the checkout was before."""
+    if lab.facts.get("host"):
+        return  # its packages are brought up to date when it comes up
+    image = build.current("dut")
+    if image is None or lab.facts["images"].get("dut") != image.digest:
+        console.warn(
+            f"lab {lab.name} runs an image that is not of these sources: that one is tested",
+            hint="make lab-down, and the next run builds and boots what is here",
+        )
 
 
 def prove_cabling(lab: api.Lab) -> None:
