@@ -289,13 +289,15 @@ def acquire(
 def _usable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # Both names are ours alone: others try it at this moment, or were killed while they did.
         probe = folder / f".probe.{secrets.token_hex(4)}"
-        probe.touch()
+        link = folder / f"{probe.name}.link"
         try:
-            os.link(probe, probe.with_suffix(".link"))
-            probe.with_suffix(".link").unlink()
+            probe.touch()
+            os.link(probe, link)
         finally:
             probe.unlink(missing_ok=True)
+            link.unlink(missing_ok=True)
     except OSError as problem:
         raise LabError(
             f"leases cannot be kept in {folder}: {problem.strerror}",

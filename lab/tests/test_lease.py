@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,28 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     said = [holder.finish() for holder in holders]
     assert all(words[-1] == "done" for words in said), said
     assert sorted(int(words[0].split()[1]) for words in said) == list(range(1, 11))
+
+
+def test_many_may_look_whether_leases_can_be_kept(tmp_path: Path) -> None:
+    """At the same moment, and after one that was killed while it looked: neither is in another's way."""
+    held = take(tmp_path)
+    refused = []
+
+    def look() -> None:
+        for _ in range(200):
+            try:
+                take(tmp_path)
+            except lease.Taken:
+                refused.append(True)
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 800
+    held.give_up()
+    assert not list(tmp_path.glob(".probe*"))
 
 
 def test_who_has_it_is_told(tmp_path: Path) -> None:
