@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lab.errors import LabError
+from lab.replacing import replacing
 
 Archive = Literal["debian", "debian-security"]
 
@@ -128,10 +129,8 @@ def read(path: Path) -> Lock:
 
 def write(lock: Lock, path: Path) -> None:
     """Place the lock atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.new")
-    partial.write_text(lock.dump(), encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as fresh:
+        fresh.write_text(lock.dump(), encoding="utf-8")
 
 
 @dataclass(frozen=True)

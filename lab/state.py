@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.paths import Paths
+from lab.replacing import replacing
 
 
 @dataclass
@@ -67,10 +68,8 @@ def read(paths: Paths) -> State:
 
 def write(paths: Paths, state: State) -> None:
     """Replace the file at once: a reader sees the old state or the new one."""
-    paths.out.mkdir(parents=True, exist_ok=True)
-    fresh = paths.state.with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
-    fresh.replace(paths.state)
+    with replacing(paths.state) as fresh:
+        fresh.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
 
 
 def _locked(path: Path) -> int | None:

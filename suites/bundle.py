@@ -20,6 +20,7 @@ from lab import paths
 from lab.card.models import MODELS
 from lab.config import MAC_PREFIX, Config
 from lab.errors import LabError
+from lab.replacing import replacing
 from suites import capture, drawing
 from suites import topology as topologies
 from suites.guest import health
@@ -68,10 +69,8 @@ class Bundle:
     def archive(self) -> Path:
         """Pack the directory into one file beside it, and remove it; returns the archive."""
         target = self.directory.with_name(self.directory.name + ".tar.gz")
-        fresh = target.with_name(target.name + ".new")
-        with tarfile.open(fresh, "w:gz", compresslevel=3) as tar:
+        with replacing(target) as fresh, tarfile.open(fresh, "w:gz", compresslevel=3) as tar:
             tar.add(self.directory, arcname=self.directory.name)
-        fresh.replace(target)
         shutil.rmtree(self.directory)
         return target
 

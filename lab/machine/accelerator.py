@@ -24,6 +24,7 @@ from lab.machine.probe_init import initramfs
 from lab.machine.qmp import Qmp
 from lab.machine.sandbox import Bind, tools_argv
 from lab.process import Process, spawn, tail
+from lab.replacing import replacing
 
 #: Real seconds: KVM boots a kernel in one; a busy machine is given thirty.
 PROBE_SECONDS = 30.0
@@ -89,10 +90,8 @@ def _cached(images: Images, cpus: int) -> Found:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none yet, or not ours: find out
     found = probe(images, cpus)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    fresh = cache.with_suffix(".new")
-    fresh.write_text(json.dumps({"key": key, **asdict(found)}, indent=2) + "\n", encoding="utf-8")
-    fresh.replace(cache)
+    with replacing(cache) as fresh:
+        fresh.write_text(json.dumps({"key": key, **asdict(found)}, indent=2) + "\n", encoding="utf-8")
     return found
 
 

@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from lab.errors import LabError
+from lab.replacing import replacing
 from suites.report.record import Outcome, Record, Source, Test, rules_of, when
 
 #: What XML 1.0 cannot say, however it is escaped.
@@ -53,10 +54,8 @@ def write(path: Path, suite: str, cases: Sequence[Case], began: datetime, source
             text = _FORBIDDEN.sub("?", one.failure)
             failure = ElementTree.SubElement(element, "failure", {"message": text.splitlines()[0][:300]})
             failure.text = text
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    ElementTree.ElementTree(root).write(fresh, encoding="utf-8", xml_declaration=True)
-    fresh.replace(path)
+    with replacing(path) as fresh:
+        ElementTree.ElementTree(root).write(fresh, encoding="utf-8", xml_declaration=True)
 
 
 def read(path: Path, part: str | None = None) -> Record:

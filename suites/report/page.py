@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from lab.replacing import replacing
 from suites.report import compare, figures, ledger, parity, plot, rules
 from suites.report.history import History
 from suites.report.merge import STATUSES, Part, Status, Told, Verdict, verdict
@@ -393,10 +394,8 @@ def render(report: Report) -> str:
 def write(report: Report, path: Path) -> None:
     """Replace the page at once: who looks at it sees the old one or the new one."""
     text = render(report)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text, encoding="utf-8", errors="replace")
-    fresh.replace(path)
+    with replacing(path) as fresh:
+        fresh.write_text(text, encoding="utf-8", errors="replace")
 
 
 def written(path: Path) -> str:

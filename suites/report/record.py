@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lab.errors import LabError
+from lab.replacing import replacing
 
 FORMAT, SCHEMA = "exalab-record", 1
 JOURNAL, RECORD = ".jsonl", ".json"
@@ -251,10 +252,8 @@ def as_json(record: Record, tests: Sequence[dict[str, Any]] | None = None) -> st
 
 def write(record: Record, path: Path, tests: Sequence[dict[str, Any]] | None = None) -> None:
     """Replace the file at once: a reader sees the old record or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(as_json(record, tests), encoding="utf-8", errors="replace")
-    fresh.replace(path)
+    with replacing(path) as fresh:
+        fresh.write_text(as_json(record, tests), encoding="utf-8", errors="replace")
 
 
 def read(path: Path) -> Record:
