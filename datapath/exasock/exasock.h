@@ -53,10 +53,6 @@ struct exa_port {
 	struct rcu_head rcu;
 };
 
-/*
- * A device of a namespace with attachments: the port itself, a VLAN or a macvlan.
- * Found by what frames carry: port, VLAN tag, destination address (rule N3).
- */
 /* Since whoever looks for something finds it: the grace period of those who may not have */
 struct exa_settling {
 	unsigned long grace;		/* of RCU */
@@ -64,6 +60,10 @@ struct exa_settling {
 	bool over;
 };
 
+/*
+ * A device of a namespace with attachments: the port itself, a VLAN or a macvlan.
+ * Found by what frames carry: port, VLAN tag, destination address (rule N3).
+ */
 struct exa_iface {
 	struct hlist_node node;		/* by port, tag and address */
 	struct hlist_node group;	/* by port and tag: takes multicast */
