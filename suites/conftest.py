@@ -75,7 +75,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--roles", action="store_true", help="have Ansible prepare the guest that plays a host, too"
     )
+    group.addoption(
+        "--stand-in", action="store_true", help="the real card is a stand-in for one: the report says so"
+    )
     group.addoption("--topology-only", action="store_true", help="draw what each test stands on, run nothing")
+
+
+def card_told(config: pytest.Config, lab: api.Lab) -> str:
+    """The kind of card that the report is told of: nobody shall take a stand-in for a card."""
+    if config.getoption("--stand-in", default=False):
+        return "stand-in"
+    return str(lab.facts.get("card_kind", "emulated"))
 
 
 def worker_of(config: pytest.Config) -> str:
@@ -163,11 +173,11 @@ def session(
             record_testsuite_property(name, value)
         about = recorder.origin(request.config)
         if worker_of(request.config):
-            told = origin.with_lab(Origin(), lab)
+            told = origin.with_lab(Origin(), lab, card_told(request.config, lab))
             told.seed = str(session.control.status().get("seed", ""))
             request.config.workeroutput[_ORIGIN] = asdict(told)  # type: ignore[attr-defined]
         if about is not None:
-            origin.with_lab(about, lab)
+            origin.with_lab(about, lab, card_told(request.config, lab))
             about.seed = str(session.control.status().get("seed", ""))
         yield session
         record_testsuite_property("guests.replaced", len(session.replaced))
@@ -222,9 +232,10 @@ def _suits(request: pytest.FixtureRequest) -> None:
     session: Session = request.getfixturevalue("session")
     if kinds is not None:
         kind = str(session.lab.facts.get("card_kind", "emulated"))
-        recorder.notes(request.node).card = kind
+        told = card_told(request.config, session.lab)
+        recorder.notes(request.node).card = told
         if kind not in kinds.args:
-            pytest.skip(f"needs a card that is {' or '.join(kinds.args)}; this lab's is {kind}")
+            pytest.skip(f"needs a card that is {' or '.join(kinds.args)}; this lab's is {told}")
     missing = [name for name in abilities.args if not session.can().get(name)] if abilities else []
     if missing:
         pytest.skip(f"needs a card with {', '.join(missing)}; this lab's has none")
@@ -242,7 +253,7 @@ def healthy(request: pytest.FixtureRequest, record_property: Any) -> Iterator[No
     with timeline.step("looking at the guest"):
         checkup = health.Checkup(session)
     request.node.stash[_CHECKUP] = checkup
-    recorder.notes(request.node).card = str(session.lab.facts.get("card_kind", "emulated"))
+    recorder.notes(request.node).card = card_told(request.config, session.lab)
     yield
     marker = request.node.get_closest_marker("expects")
     soils = request.node.get_closest_marker("soils")

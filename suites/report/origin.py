@@ -97,8 +97,10 @@ def locks() -> dict[str, str]:
     }
 
 
-def with_lab(origin: Origin, lab: Lab) -> Origin:
-    """Add what the lab says of itself: accelerator, QEMU, guest, drivers, cards, drawing. A few questions."""
+def with_lab(origin: Origin, lab: Lab, card: str) -> Origin:
+    """Add what the lab says of itself: accelerator, QEMU, guest, drivers, cards, drawing. A few questions.
+    ``card``: what kind its cards are.
+    """
     facts = lab.facts
     origin.lab, origin.profile = lab.name, str(facts.get("profile", ""))
     origin.accelerator, origin.accelerator_reason = lab.accelerator.name, lab.accelerator.reason
@@ -112,7 +114,7 @@ def with_lab(origin: Origin, lab: Lab) -> Origin:
         origin.versions["QEMU"] = f"does not say: {problem}"
     for module, name in (("exanic", "driver exanic"), ("exasock", "exasock")):
         origin.versions[name] = module_version(lab, module)
-    origin.cards = cards(lab)
+    origin.cards = cards(lab, card)
     if lab.paths.drawing.exists():
         origin.drawing = lab.paths.drawing.read_text(encoding="utf-8")
     return origin
@@ -141,11 +143,10 @@ def firmware_of(registers: Mapping[str, int]) -> str:
     return ", ".join(told)
 
 
-def cards(lab: Lab) -> list[Card]:
-    """The lab's cards with their firmware, as their registers tell it."""
+def cards(lab: Lab, kind: str) -> list[Card]:
+    """The lab's cards, of this kind, with their firmware, as their registers tell it."""
     facts = lab.facts
     guest = facts.get("guest", {})
-    kind = str(facts.get("card_kind", "emulated"))
     found = []
     for number, card in enumerate(facts.get("cards", [])):
         seen = [one for one in guest.get("cards", []) if one.get("card") == number]

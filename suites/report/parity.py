@@ -39,7 +39,7 @@ class Parity:
 
 def parity(parts: Sequence[Part]) -> Parity:
     """Of every part that was run on both kinds."""
-    kinds = sorted({part.card for part in parts if part.card})
+    kinds = sorted({part.card for part in parts} & {EMULATED, REAL})
     found = Parity(kinds)
     by_part: dict[str, dict[str, Part]] = {}
     for part in parts:
