@@ -12,7 +12,7 @@
 Options: ``--lab NAME`` (or LAB in the environment), ``--topology-only`` draws what each test stands on,
 ``--shell-on-error`` stops in the lab where a test fails; ``--seeds N``, ``--fuzz-seconds N``,
 ``--megabytes N`` and ``--connections N`` for longer runs of what is random or many; ``--roles`` has Ansible
-prepare the guest that plays a machine over SSH, too;
+prepare the guest that plays a machine over SSH, too; ``--stand-in``: the real card is a stand-in;
 ``--record``, ``--again`` and ``--night`` are of the report.
 """
 
