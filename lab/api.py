@@ -256,13 +256,13 @@ def await_ssh(paths: Paths, state: State) -> None:
     """The guest's sshd listens: it starts beside the agent, and may be later. Another machine's is not asked.
     Raises ``DeadlineExpired``.
     """
-    if state.ssh_port is None:
+    port = state.ssh_port
+    if port is None:
         return
 
     def answers() -> bool:
         try:
-            at = ("127.0.0.1", state.ssh_port or 0)
-            with socket.create_connection(at, timeout=deadline.scaled(1)) as sock:
+            with socket.create_connection(("127.0.0.1", port), timeout=deadline.scaled(1)) as sock:
                 return sock.recv(4) == b"SSH-"
         except OSError:
             return False

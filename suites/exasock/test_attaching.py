@@ -22,8 +22,8 @@ from suites.session import KERNEL, SocketKind
 from suites.topology import Topology
 
 ONE, OTHER = 7001, 7002
-#: Of the guest's time: the processors must meet at a moment that lasts some microseconds. Before it was
-#: seen to, some 10 of 1,600 sockets in 29 s had something out of order (2026-11-29, this guest under TCG).
+#: Of the guest's time: the processors must meet at a moment that lasts some microseconds. With a module that
+#: did not see to it so long was enough.
 SECONDS = {KERNEL.name: 3.0, SPINNING.name: 20.0}
 
 

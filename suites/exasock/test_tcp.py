@@ -284,7 +284,7 @@ def test_a_child_and_a_copy(tcp: Tcp) -> None:
 # --- what changes, and what looks on ------------------------------------------------------------------------
 
 
-def rule(agent: Agent, netns: str, there: bool) -> None:
+def hooked(agent: Agent, netns: str, there: bool) -> None:
     """A hook of netfilter."""
     if there:
         agent.exec(["nft", "add", "table", "ip", "t"], netns=netns)
@@ -301,7 +301,7 @@ def steered(agent: Agent, netns: str, there: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen_by", "reason"), [(rule, "filter"), (steered, "stacked")], ids=["rule", "steered"]
+    ("seen_by", "reason"), [(hooked, "filter"), (steered, "stacked")], ids=["rule", "steered"]
 )
 def test_what_must_see_it_brings_it_home(
     tcp: Tcp, seen_by: Callable[[Agent, str, bool], None], reason: str
@@ -347,10 +347,7 @@ def test_hooks_that_were_given_up(tcp: Tcp, defer: Defer, name: str) -> None:
     for netns in ("a", "peer"):
         defer(agent.call, exasock.bypass_filters, netns=netns, value=0)
         agent.call(exasock.bypass_filters, netns=netns, value=1)
-        agent.exec(["nft", "add", "table", "ip", "t"], netns=netns)
-        agent.exec(
-            ["nft", "add", "chain", "ip", "t", "c", "{ type filter hook input priority 0; }"], netns=netns
-        )
+        hooked(agent, netns, True)
         agent.exec(["nft", "add", "rule", "ip", "t", "c", *rule.split()], netns=netns)
         if liberal:
             agent.exec(["sysctl", "-w", "net.netfilter.nf_conntrack_tcp_be_liberal=1"], netns=netns)
