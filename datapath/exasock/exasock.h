@@ -248,6 +248,7 @@ void exa_flush_for(struct exa_sock *es, enum exasock_reason reason);
 
 /* receive.c */
 void exa_settle(struct exa_settling *settling);
+bool exa_settled(struct exa_settling *settling);
 int exa_receive_start(void);
 void exa_receive_stop(void);
 

@@ -35,19 +35,23 @@ static bool find_ours(struct exa_arrival *arrival)
 	return arrival->count == receivers->count && !receivers->kernel;
 }
 
-/* After it can be found: from now on, or soon, nobody does not find it */
+/*
+ * After it can be found: from now on, or soon, nobody does not find it. Again only while
+ * nobody can ask.
+ */
 void exa_settle(struct exa_settling *settling)
 {
+	WRITE_ONCE(settling->over, false);
 	settling->grace = start_poll_synchronize_rcu();
-	/* settled() reads the other one after this one */
+	/* exa_settled() reads the other one after this one */
 	smp_store_release(&settling->begun, true);
 }
 
 /*
- * Is all delivered that the driver had gathered before it could be found? Under RCU in NAPI.
+ * Is all delivered that the driver had gathered before it could be found? Under RCU.
  * Until then what comes must go the same way, after that.
  */
-static bool settled(struct exa_settling *settling)
+bool exa_settled(struct exa_settling *settling)
 {
 	if (likely(READ_ONCE(settling->over)))
 		return true;
@@ -63,9 +67,9 @@ static bool all_settled(struct exa_arrival *arrival)
 	unsigned int i;
 
 	for (i = 0; i < arrival->count; i++)
-		if (!settled(&arrival->es[i]->settling))
+		if (!exa_settled(&arrival->es[i]->settling))
 			return false;
-	return settled(&arrival->iface->settling);
+	return exa_settled(&arrival->iface->settling);
 }
 
 /* Why one receiver's cannot be held, as far as its attachment does not say */

@@ -68,8 +68,7 @@ struct exa_stream {
 	struct sock *sk;		/* NULL: the socket is gone. Referenced while taken. */
 	enum exa_place place;
 	u32 reason;			/* to go home */
-	unsigned long grace;		/* of RCU: since then every segment came through us */
-	bool settled;			/* that is over */
+	struct exa_settling settling;	/* since every segment comes through us */
 	int seen;			/* ifindex by which the last one came, and how */
 	const struct net_device *port;
 	u16 vid;

@@ -230,8 +230,7 @@ static bool pass(struct exa_stream *es, const struct exa_iface *iface,
 		netif_receive_skb(skb);
 		return true;
 	}
-	es->settled = false;	/* the driver delivers it, some time */
-	es->grace = start_poll_synchronize_rcu();
+	exa_settle(&es->settling);	/* the driver delivers it, some time */
 	return false;
 }
 

@@ -296,7 +296,7 @@ static int stream_attach(struct exa_context *context, struct exa_ns *ns, struct 
 	err = stream_hook(sk, es);
 	if (err)
 		goto erase;
-	es->grace = start_poll_synchronize_rcu();
+	exa_settle(&es->settling);
 	refcount_inc(&ns->refs);
 	xa_store(&context->streams, es->handle, es, GFP_KERNEL_ACCOUNT);
 	list_add_rcu(&es->list, &exa_streams_all);

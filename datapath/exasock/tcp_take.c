@@ -82,11 +82,8 @@ static u32 obstacle(struct exa_stream *es, struct sock *sk)
 		return EXASOCK_S_STATE;
 	if (ktime_get_ns() < es->rested_at)
 		return EXASOCK_S_REST;
-	if (!es->settled) {
-		if (!poll_state_synchronize_rcu(es->grace))
-			return EXASOCK_S_UNSEEN;
-		es->settled = true;
-	}
+	if (!exa_settled(&es->settling))
+		return EXASOCK_S_UNSEEN;
 	if (atomic_read(&es->callers))
 		return EXASOCK_S_CALLERS;
 	if (has_options(sk))
