@@ -15,6 +15,7 @@ from lab.wire import segments as wire_segments
 from suites import timeline
 from suites.guest import (
     capabilities,
+    dummy,
     echo,
     exasock,
     exchange,
@@ -30,7 +31,7 @@ from suites.topology import Topology
 
 #: Modules of the agent itself, and of the programs that carry traffic, each after what it imports.
 AGENT_MODULES = (iproute, namespaces, sockets, health, exasock, capabilities)
-PROGRAM_MODULES = (records, sockets, echo, exchange, messages, pump)
+PROGRAM_MODULES = (records, sockets, echo, exchange, messages, dummy, pump)
 
 
 @dataclass(frozen=True)

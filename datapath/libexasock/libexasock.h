@@ -346,6 +346,13 @@ bool exa_stream_send(struct exa_entry *entry, int fd, const struct iovec *iov, s
 enum exa_look exa_stream_look(struct exa_entry *entry, const struct exa_receive *receive,
 			      ssize_t *got);
 
+/* warm.c: sends that are none */
+#define MSG_EXA_WARM	0x100000	/* the vendor's number */
+
+ssize_t exa_warm_buffer(size_t length);
+ssize_t exa_warm_msg(const struct msghdr *msg);
+int exa_warm_messages(struct mmsghdr *messages, unsigned int count);
+
 /* deliver.c: from the slot to the caller's buffers */
 ssize_t exa_deliver(const struct exasock_slot *slot, const struct exa_receive *receive);
 

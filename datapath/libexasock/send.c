@@ -140,16 +140,30 @@ static bool stream_buffer(struct exa_entry *entry, int fd, const void *buffer, s
 	return exa_stream_send(entry, fd, &iov, 1, sent);
 }
 
+/* Flags that the module does not know: the kernel's, unless nothing is to be sent at all */
+static bool overtake_odd(int fd, size_t length, int flags, ssize_t *sent)
+{
+	if (flags & MSG_EXA_WARM) {
+		*sent = exa_warm_buffer(length);
+		return true;
+	}
+	exa_find(fd);	/* it counts as a use of the socket */
+	return false;
+}
+
 static bool overtake_buffer(int fd, const void *buffer, size_t length, int flags,
 			    const struct sockaddr *name, socklen_t namelen, ssize_t *sent)
 {
-	struct exa_entry *entry = exa_find(fd);
 	struct exasock_send send = {
 		.fd = fd, .flags = EXASOCK_SEND_BUFFER, .iov = (uintptr_t)buffer,
 		.iovs = (u32)length,
 	};
+	struct exa_entry *entry;
 
-	if (!entry || flags & ~SEND_FLAGS)
+	if (unlikely(flags & ~SEND_FLAGS))
+		return overtake_odd(fd, length, flags, sent);
+	entry = exa_find(fd);
+	if (!entry)
 		return false;
 	if (entry->stream)
 		return stream_buffer(entry, fd, buffer, length, sent);
@@ -195,11 +209,16 @@ EXPORT ssize_t sendto(int fd, const void *buffer, size_t length, int flags,
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-	struct exa_entry *entry = exa_find(fd);
+	struct exa_entry *entry;
 	ssize_t sent;
 
-	if (!entry || !overtake_msg(entry, fd, msg, flags, &sent))
-		sent = real(sendmsg)(fd, msg, flags);
+	if (unlikely(flags & MSG_EXA_WARM)) {
+		sent = exa_warm_msg(msg);
+	} else {
+		entry = exa_find(fd);
+		if (!entry || !overtake_msg(entry, fd, msg, flags, &sent))
+			sent = real(sendmsg)(fd, msg, flags);
+	}
 	exa_trace("(%d, %#x) = %zd", fd, flags, sent);
 	return sent;
 }
@@ -207,10 +226,13 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 /* The first failure ends it; it is reported if nothing was sent before */
 EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags)
 {
-	struct exa_entry *entry = exa_find(fd);
+	struct exa_entry *entry;
 	int kept = errno;
 	unsigned int i;
 
+	if (unlikely(flags & MSG_EXA_WARM))
+		return exa_warm_messages(messages, count);
+	entry = exa_find(fd);
 	if (!entry)
 		return real(sendmmsg)(fd, messages, count, flags);
 	if (count > IOV_MAX)

@@ -14,7 +14,7 @@ from lab.deadline import scaled
 from suites import capture, timeline
 from suites.capture import Frame
 from suites.exasock import guest_calls
-from suites.guest import exasock, messages, records
+from suites.guest import dummy, exasock, messages, records
 from suites.outside import Outside
 from suites.session import EXASOCK, KERNEL, Programs, Session, SocketKind
 from suites.topology import Namespace
@@ -86,7 +86,7 @@ class Compared:
 
     def __init__(self, session: Session, wire: Outside) -> None:
         self.session, self.wire = session, wire
-        session.agent.load(records, messages, guest_calls)
+        session.agent.load(records, messages, dummy, guest_calls)
         self.cookies: dict[str | None, int] = {}
         #: A program of ours may still be at it: its process is not to be used again.
         self.soiled = False

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.guest.agent import in_netns, setns
-from suites.guest import records, sockets
+from suites.guest import dummy, records, sockets
 from suites.guest.messages import Iovec, Mmsghdr
 
 Json = dict[str, Any]
@@ -33,7 +33,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 
-LEVELS = {"socket": socket.SOL_SOCKET, "ip": socket.IPPROTO_IP, "udp": socket.IPPROTO_UDP}
+LEVELS = {"socket": socket.SOL_SOCKET, "ip": socket.IPPROTO_IP, "udp": socket.IPPROTO_UDP, "exasock": 0x200}
 OPTIONS = {
     "reuseaddr": ("socket", socket.SO_REUSEADDR),
     "reuseport": ("socket", socket.SO_REUSEPORT),
@@ -60,6 +60,7 @@ OPTIONS = {
     "options": ("ip", socket.IP_OPTIONS),
     "segment": ("udp", 103),
     "gro": ("udp", 104),
+    "no_accel": ("exasock", 1),
 }
 FLAGS = {
     "peek": socket.MSG_PEEK,
@@ -310,6 +311,9 @@ class Program:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
         return int(sent)
+
+    def do_warm(self, step: Json) -> list[int]:
+        return dummy.by_every_call(self.sockets[step["s"]], step.get("to"))
 
     def do_send(self, step: Json) -> int:
         return self.sockets[step["s"]].send(payload(step["data"]), _flags(step.get("flags", [])))

@@ -20,7 +20,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from suites.guest import sockets
+from suites.guest import dummy, sockets
 
 Json = dict[str, Any]
 SECONDS = 60.0
@@ -262,6 +262,7 @@ def call(label: str, op: str, **given: Any) -> Any:
     count, flags = given.get("count", 65536), given.get("flags", 0)
     calls: dict[str, Any] = {
         "send": lambda: sock.send(data or content(given.get("seed", 0), count), flags),
+        "warm": lambda: dummy.by_every_call(sock, None),
         "sends": lambda: [sock.send(data, flags) for _ in range(given["times"])],
         "recv": lambda: sock.recv(count, flags).hex(),
         "recvmsg": lambda: [one.hex() if isinstance(one, bytes) else one for one in sock.recvmsg(count, 64)],

@@ -43,6 +43,9 @@ struct test {
 	const char *property;
 };
 
+/* The C library exports it, and declares it nowhere */
+ssize_t __send(int fd, const void *buffer, size_t length, int flags);
+
 #define COUNT(array)	(sizeof(array) / sizeof((array)[0]))
 
 /* Each test in a process of its own: a crash or a hang is that test's */
