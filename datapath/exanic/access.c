@@ -38,6 +38,29 @@ bool exanic_may_port(const struct exanic_file *ctx, const struct exanic_port *po
 	       file_ns_capable(ctx->file, dev_net(port->dev)->user_ns, CAP_NET_RAW);
 }
 
+/* What concerns a whole card, whosever the ports are: the host's owner only (B8) */
+bool exanic_may_card(void)
+{
+	return capable(CAP_NET_ADMIN);
+}
+
+/*
+ * Bridging reaches nobody else when every port belongs to the caller's namespace. The
+ * caller has proved CAP_NET_ADMIN there; under RTNL, so that no port changes hands.
+ */
+bool exanic_may_bridge(const struct exanic_port *port)
+{
+	const struct exanic *card = port->card;
+	unsigned int p;
+
+	if (exanic_may_card())
+		return true;
+	for (p = 0; p < card->ports; p++)
+		if (card->port[p]->registered && card->port[p]->owner != port->owner)
+			return false;
+	return port->owner;
+}
+
 /* Take pages out of all processes; the next access is checked anew. Under map_lock. */
 void exanic_zap(struct exanic *card, enum exanic_area area, unsigned long first,
 		unsigned long pages)
@@ -72,6 +95,7 @@ void exanic_port_set_owner(struct exanic_port *port, u64 cookie)
 	port->owner = cookie;
 	if (!cookie)
 		exanic_filters_revoke(port);
+	exanic_bridge_revoke(card, cookie);
 	exanic_zap(card, EXANIC_AREA_RING, port->number * EXANIC_RING_PAGES, EXANIC_RING_PAGES);
 	exanic_zap(card, EXANIC_AREA_FILTER_RING,
 		   port->number * EXANIC_FILTER_BUFFERS_MAX * EXANIC_RING_PAGES,

@@ -228,6 +228,38 @@ void exanic_power(struct exanic_port *port, bool on)
 	spin_unlock_irqrestore(&card->reg_lock, flags);
 }
 
+/* Read-modify-write of a register that ports share */
+void exanic_update_bits(struct exanic *card, u32 reg, u32 clear, u32 set)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&card->reg_lock, flags);
+	exanic_write(card, reg, (exanic_read(card, reg) & ~clear) | set);
+	spin_unlock_irqrestore(&card->reg_lock, flags);
+}
+
+/* Under RTNL. @tenant: the namespace that may because all ports are its own, 0: the host. */
+void exanic_bridge_set(struct exanic *card, bool on, u64 tenant)
+{
+	mutex_lock(&card->map_lock);
+	card->bridge_tenant = on ? tenant : 0;
+	exanic_update_bits(card, EXANIC_REG_FEATURE_CFG, EXANIC_FEATURE_CFG_BRIDGE,
+			   on ? EXANIC_FEATURE_CFG_BRIDGE : 0);
+	mutex_unlock(&card->map_lock);
+}
+
+/*
+ * A port gets another owner, or none: a bridge that a tenant made between ports that were
+ * all its own ends here. What the host's owner set up stays. Under map_lock.
+ */
+void exanic_bridge_revoke(struct exanic *card, u64 owner)
+{
+	if (!card->bridge_tenant || card->bridge_tenant == owner)
+		return;
+	card->bridge_tenant = 0;
+	exanic_update_bits(card, EXANIC_REG_FEATURE_CFG, EXANIC_FEATURE_CFG_BRIDGE, 0);
+}
+
 /* Cards without a readable address of their own get running ones (6.1) */
 static void exanic_default_mac(u8 *mac)
 {

@@ -110,7 +110,10 @@ static int get_link_ksettings(struct net_device *dev, struct ethtool_link_ksetti
 	return exanic_gone(card) ? -ENODEV : 0;
 }
 
-/* Saved so that the port comes up the same way after a power cycle (11) */
+/*
+ * Saved so that the port comes up the same way after a power cycle (11): for the host's
+ * owner. A tenant's settings last as long as the driver does.
+ */
 static void save_settings(struct exanic_port *port, u32 speed, bool autoneg)
 {
 	struct exanic *card = port->card;
@@ -154,7 +157,8 @@ static int set_link_ksettings(struct net_device *dev, const struct ethtool_link_
 		exanic_write(card, EXANIC_REG_EXT_AN_CONTROL(port->number), 0);
 	}
 	port->speed = set->base.speed;
-	save_settings(port, set->base.speed, autoneg);
+	if (exanic_may_card())
+		save_settings(port, set->base.speed, autoneg);
 	return exanic_gone(card) ? -ENODEV : 0;
 }
 
@@ -218,6 +222,8 @@ static int set_eeprom(struct net_device *dev, struct ethtool_eeprom *eeprom, u8 
 	int err = 0;
 	u32 i;
 
+	if (!exanic_may_card())
+		return -EPERM;
 	if (eeprom->magic != eeprom_magic(card))
 		return -EINVAL;
 	for (i = 0; i < eeprom->len && !err; i++)
@@ -320,6 +326,8 @@ static int set_phys_id(struct net_device *dev, enum ethtool_phys_id_state state)
 
 	if (!(card->caps & EXANIC_CAPS_IDENTIFY))
 		return -EOPNOTSUPP;
+	if (!exanic_may_card())		/* the lights of all ports */
+		return -EPERM;
 	switch (state) {
 	case ETHTOOL_ID_ACTIVE:
 		exanic_write(card, EXANIC_REG_IDENTIFY_TIMER, IDENTIFY_FOREVER);
@@ -376,15 +384,6 @@ static u32 get_priv_flags(struct net_device *dev)
 	return flags;
 }
 
-static void update_bits(struct exanic *card, u32 reg, u32 clear, u32 set)
-{
-	unsigned long flags;
-
-	spin_lock_irqsave(&card->reg_lock, flags);
-	exanic_write(card, reg, (exanic_read(card, reg) & ~clear) | set);
-	spin_unlock_irqrestore(&card->reg_lock, flags);
-}
-
 static int set_priv_flags(struct net_device *dev, u32 flags)
 {
 	struct exanic_port *port = exanic_port(dev);
@@ -403,6 +402,11 @@ static int set_priv_flags(struct net_device *dev, u32 flags)
 		return -EOPNOTSUPP;
 	if (changed & BIT(PRIV_BRIDGING) && !can_bridge(port))
 		return -EOPNOTSUPP;
+	/* copies go out of the card's mirror port, whosever that is */
+	if (changed & (BIT(PRIV_MIRROR_RX) | BIT(PRIV_MIRROR_TX)) && !exanic_may_card())
+		return -EPERM;
+	if (changed & BIT(PRIV_BRIDGING) && !exanic_may_bridge(port))
+		return -EPERM;
 
 	port->bypass = flags & BIT(PRIV_BYPASS_ONLY);
 	if (changed & (BIT(PRIV_MIRROR_RX) | BIT(PRIV_MIRROR_TX))) {
@@ -410,11 +414,11 @@ static int set_priv_flags(struct net_device *dev, u32 flags)
 		u32 bits = (flags & BIT(PRIV_MIRROR_RX) ? 1 : 0) |
 			   (flags & BIT(PRIV_MIRROR_TX) ? 2 : 0);
 
-		update_bits(card, mirror_register(card), 3U << shift, bits << shift);
+		exanic_update_bits(card, mirror_register(card), 3U << shift, bits << shift);
 	}
 	if (changed & BIT(PRIV_BRIDGING))
-		update_bits(card, EXANIC_REG_FEATURE_CFG, EXANIC_FEATURE_CFG_BRIDGE,
-			    flags & BIT(PRIV_BRIDGING) ? EXANIC_FEATURE_CFG_BRIDGE : 0);
+		exanic_bridge_set(card, flags & BIT(PRIV_BRIDGING),
+				  exanic_may_card() ? 0 : port->owner);
 	return 0;
 }
 

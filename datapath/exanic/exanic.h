@@ -182,12 +182,12 @@ struct exanic_clock {
 	struct ptp_clock_info info;
 	struct ptp_clock *ptp;
 	struct mutex lock;		/* set and adjust */
-	spinlock_t read_lock;		/* software extension of 32-bit clocks */
+	spinlock_t read_lock;		/* a sample and the base that goes with it */
 	u32 hz;
 	bool wide;			/* 64-bit counter */
 	bool fine;			/* CLK_ADJ_EXT */
 	u64 base;			/* recent full time, in ticks: extends timestamps */
-	struct delayed_work work;
+	struct hrtimer timer;		/* keeps it recent */
 };
 
 struct exanic {
@@ -228,6 +228,7 @@ struct exanic {
 	struct mutex map_lock;		/* everything below; taken inside page faults */
 	struct list_head files;
 	atomic_t usage;			/* DEVICE_USAGE */
+	u64 bridge_tenant;		/* cookie of the namespace that bridged, 0: the host */
 	DECLARE_BITMAP(tx_pages, EXANIC_TX_PAGES_MAX);
 	DECLARE_BITMAP(tx_slots, EXANIC_TX_SLOTS);
 	u32 filter_buffers;		/* per port */
@@ -261,8 +262,13 @@ int exanic_ports_create(struct exanic *card);
 void exanic_ports_destroy(struct exanic *card);
 void exanic_read_eeprom(struct exanic *card);
 void exanic_power(struct exanic_port *port, bool on);
+void exanic_update_bits(struct exanic *card, u32 reg, u32 clear, u32 set);
+void exanic_bridge_set(struct exanic *card, bool on, u64 tenant);
+void exanic_bridge_revoke(struct exanic *card, u64 owner);
 
 /* ring.c */
+struct page *exanic_dma_alloc(struct exanic *card, size_t size, dma_addr_t *dma);
+void exanic_dma_free(struct exanic *card, size_t size, struct page *page, dma_addr_t dma);
 struct page *exanic_ring_alloc(struct exanic *card, dma_addr_t *dma);
 void exanic_ring_free(struct exanic *card, struct page *page, dma_addr_t dma);
 void exanic_ring_reset(struct page *page);
@@ -328,8 +334,6 @@ void exanic_get_ethtool_stats(struct net_device *dev, struct ethtool_stats *stat
 extern const struct ethtool_ops exanic_ethtool_ops;
 
 /* i2c.c */
-int exanic_i2c_read(struct exanic *card, unsigned int bus, u8 addr, u8 reg, void *buf, size_t len);
-int exanic_i2c_write(struct exanic *card, unsigned int bus, u8 addr, u8 reg, u8 value);
 int exanic_eeprom_read(struct exanic *card, u8 reg, void *buf, size_t len);
 int exanic_eeprom_write(struct exanic *card, u8 reg, u8 value);
 int exanic_module_read(struct exanic_port *port, u8 addr, u8 page, u8 reg, void *buf, size_t len);
@@ -362,6 +366,8 @@ void exanic_chardev_unregister(struct exanic *card);
 /* access.c; more in access.h */
 void exanic_port_set_owner(struct exanic_port *port, u64 cookie);
 void exanic_zap_all(struct exanic *card);
+bool exanic_may_card(void);
+bool exanic_may_bridge(const struct exanic_port *port);
 
 /* mmap.c */
 int exanic_mmap(struct file *file, struct vm_area_struct *vma);

@@ -10,6 +10,7 @@
 
 #include <linux/delay.h>
 #include <linux/log2.h>
+#include <linux/nospec.h>
 #include <linux/sched.h>
 #include <linux/vmalloc.h>
 
@@ -172,7 +173,10 @@ int exanic_rule_remove(struct exanic_port *port, bool ip, u32 id, const void *ow
 		return -EINVAL;
 	filters = filter_port(port);
 	table = ip ? &filters->ip : &filters->mac;
-	if (id >= table->rules || table->rule[id].owner != owner)
+	if (id >= table->rules)
+		return -EINVAL;
+	id = array_index_nospec(id, RULES_MAX);
+	if (table->rule[id].owner != owner)
 		return -EINVAL;
 	rule_drop(port->card, table, id);
 	return 0;

@@ -107,19 +107,20 @@ static int i2c_begin(struct exanic *card, unsigned int number, struct i2c_bus *b
 	return exanic_gone(card) ? -ENODEV : -EBUSY;
 }
 
-int exanic_i2c_read(struct exanic *card, unsigned int number, u8 addr, u8 reg, void *buf,
+/* Under i2c_lock, as all of one answer is: page and module stay what was chosen for it */
+static int i2c_read(struct exanic *card, unsigned int number, u8 addr, u8 reg, void *buf,
 		    size_t len)
 {
 	struct i2c_bus bus;
 	u8 *to = buf;
 	int err;
 
+	lockdep_assert_held(&card->i2c_lock);
 	if (!len)
 		return 0;
-	mutex_lock(&card->i2c_lock);
 	err = i2c_begin(card, number, &bus);
 	if (err)
-		goto out;
+		return err;
 	err = -ENXIO;
 	i2c_start(&bus);
 	if (!i2c_put(&bus, addr))
@@ -135,17 +136,15 @@ int exanic_i2c_read(struct exanic *card, unsigned int number, u8 addr, u8 reg, v
 	err = exanic_gone(card) ? -ENODEV : 0;
 stop:
 	i2c_stop(&bus);
-out:
-	mutex_unlock(&card->i2c_lock);
 	return err;
 }
 
-int exanic_i2c_write(struct exanic *card, unsigned int number, u8 addr, u8 reg, u8 value)
+static int i2c_write(struct exanic *card, unsigned int number, u8 addr, u8 reg, u8 value)
 {
 	struct i2c_bus bus;
 	int err;
 
-	mutex_lock(&card->i2c_lock);
+	lockdep_assert_held(&card->i2c_lock);
 	err = i2c_begin(card, number, &bus);
 	if (!err) {
 		i2c_start(&bus);
@@ -153,13 +152,17 @@ int exanic_i2c_write(struct exanic *card, unsigned int number, u8 addr, u8 reg, 
 			err = exanic_gone(card) ? -ENODEV : -EIO;
 		i2c_stop(&bus);
 	}
-	mutex_unlock(&card->i2c_lock);
 	return err;
 }
 
 int exanic_eeprom_read(struct exanic *card, u8 reg, void *buf, size_t len)
 {
-	return exanic_i2c_read(card, card->model->eeprom_bus, EEPROM_ADDRESS, reg, buf, len);
+	int err;
+
+	mutex_lock(&card->i2c_lock);
+	err = i2c_read(card, card->model->eeprom_bus, EEPROM_ADDRESS, reg, buf, len);
+	mutex_unlock(&card->i2c_lock);
+	return err;
 }
 
 /* The EEPROM does not answer while it writes: done when it does again */
@@ -169,7 +172,9 @@ int exanic_eeprom_write(struct exanic *card, u8 reg, u8 value)
 	int err;
 	u8 back;
 
-	err = exanic_i2c_write(card, card->model->eeprom_bus, EEPROM_ADDRESS, reg, value);
+	mutex_lock(&card->i2c_lock);
+	err = i2c_write(card, card->model->eeprom_bus, EEPROM_ADDRESS, reg, value);
+	mutex_unlock(&card->i2c_lock);
 	if (err)
 		return err;
 	do {
@@ -188,14 +193,12 @@ static void module_select(struct exanic *card, unsigned int cage)
 
 	if (card->i2c_modsel == want)
 		return;
-	mutex_lock(&card->i2c_lock);
 	card->i2c_modsel &= want;
 	exanic_write(card, EXANIC_REG_I2C_GPIO, card->i2c_modsel);
 	usleep_range(2000, 3000);
 	card->i2c_modsel = want;
 	exanic_write(card, EXANIC_REG_I2C_GPIO, want);
 	usleep_range(18000, 20000);
-	mutex_unlock(&card->i2c_lock);
 }
 
 /* A piece of the EEPROM of the module that port is in; @page counts for 128 and up */
@@ -207,6 +210,7 @@ int exanic_module_read(struct exanic_port *port, u8 addr, u8 page, u8 reg, void 
 
 	if (!(exanic_port_read(port, STATUS) & EXANIC_PORT_STATUS_MODULE))
 		return -ENODEV;
+	mutex_lock(&card->i2c_lock);
 	if (card->model->qsfp) {
 		unsigned int lanes = max(1U, card->ports / card->model->cages);
 
@@ -214,10 +218,13 @@ int exanic_module_read(struct exanic_port *port, u8 addr, u8 page, u8 reg, void 
 		module_select(card, min_t(unsigned int, port->number / lanes,
 					  card->model->cages - 1));
 		if (reg >= 128 || page) {
-			err = exanic_i2c_write(card, bus, addr, 127, page);
+			err = i2c_write(card, bus, addr, 127, page);
 			if (err && page)
-				return err;
+				goto out;
 		}
 	}
-	return exanic_i2c_read(card, bus, addr, reg, buf, len);
+	err = i2c_read(card, bus, addr, reg, buf, len);
+out:
+	mutex_unlock(&card->i2c_lock);
+	return err;
 }

@@ -3,13 +3,19 @@
  * The card's clock (section 10): a counter of CLK_HZ ticks a second, 64 or 32 bits
  * wide, as a PTP hardware clock; and times from its 32-bit timestamps.
  *
- * A timestamp is extended with a base, a recent full time in ticks that a worker
+ * A timestamp is extended with a base, a recent full time in ticks that a timer
  * keeps within a quarter of the counter's half range, so no register is read for it.
+ * A timer, because a work may be late: at 4 GHz half the range is half a second.
+ *
+ * The clock is the whole card's: setting and steering it take CAP_SYS_TIME in the initial
+ * user namespace, whoever was handed /dev/ptpN.
  */
 
+#include <linux/capability.h>
 #include <linux/math64.h>
 #include <linux/ptp_clock_kernel.h>
 
+#include "compat.h"
 #include "exanic.h"
 #include "regs.h"
 
@@ -56,23 +62,18 @@ static void clock_publish(struct exanic *card, u64 ticks)
 }
 
 /*
- * The full counter. The halves are read high, low, high; when the high one changed,
+ * The full counter, under read_lock. The halves are read high, low, high; when the high one changed,
  * the low one tells on which side of the carry it was read.
  */
-static u64 clock_read(struct exanic *card, struct ptp_system_timestamp *sts)
+static u64 clock_sample(struct exanic *card, struct ptp_system_timestamp *sts)
 {
 	u32 before, low, after;
-	unsigned long flags;
-	u64 ticks;
 
 	if (!card->clock.wide) {
-		spin_lock_irqsave(&card->clock.read_lock, flags);
 		ptp_read_system_prets(sts);
 		low = exanic_read(card, EXANIC_REG_HW_TIME);
 		ptp_read_system_postts(sts);
-		ticks = exanic_clock_extend(card, low);
-		spin_unlock_irqrestore(&card->clock.read_lock, flags);
-		return ticks;
+		return exanic_clock_extend(card, low);
 	}
 	before = exanic_read(card, EXANIC_REG_HW_TIME_HI);
 	ptp_read_system_prets(sts);
@@ -82,6 +83,17 @@ static u64 clock_read(struct exanic *card, struct ptp_system_timestamp *sts)
 	if (before != after && low < 0x80000000U)
 		before = after;
 	return (u64)before << 32 | low;
+}
+
+static u64 clock_read(struct exanic *card, struct ptp_system_timestamp *sts)
+{
+	unsigned long flags;
+	u64 ticks;
+
+	spin_lock_irqsave(&card->clock.read_lock, flags);
+	ticks = clock_sample(card, sts);
+	spin_unlock_irqrestore(&card->clock.read_lock, flags);
+	return ticks;
 }
 
 static void clock_write(struct exanic *card, u64 ticks)
@@ -96,28 +108,44 @@ static void clock_write(struct exanic *card, u64 ticks)
 	spin_unlock_irqrestore(&card->clock.read_lock, flags);
 }
 
-/* Refresh the base well within the 2^31 ticks that a timestamp may be away from it */
-static void clock_work(struct work_struct *work)
+/* A quarter of the 2^31 ticks that a timestamp may be away from the base; at most a second */
+static ktime_t clock_refresh_every(const struct exanic *card)
 {
-	struct exanic *card = container_of(work, struct exanic, clock.work.work);
+	return ns_to_ktime(min_t(u64, NSEC_PER_SEC,
+				 div_u64((1ULL << 29) * NSEC_PER_SEC, card->clock.hz)));
+}
+
+/* Sampled and published under one lock: a time that is set meanwhile is not overwritten */
+static enum hrtimer_restart clock_refresh(struct hrtimer *timer)
+{
+	struct exanic *card = container_of(timer, struct exanic, clock.timer);
+	unsigned long flags;
 
 	if (exanic_gone(card))
-		return;
-	mutex_lock(&card->clock.lock);
-	clock_publish(card, clock_read(card, NULL));
-	mutex_unlock(&card->clock.lock);
-	schedule_delayed_work(&card->clock.work,
-			      max_t(unsigned long, 1,
-				    min_t(u64, HZ, div_u64((1ULL << 29) * HZ, card->clock.hz))));
+		return HRTIMER_NORESTART;
+	spin_lock_irqsave(&card->clock.read_lock, flags);
+	clock_publish(card, clock_sample(card, NULL));
+	spin_unlock_irqrestore(&card->clock.read_lock, flags);
+	hrtimer_forward_now(timer, clock_refresh_every(card));
+	return HRTIMER_RESTART;
+}
+
+/* For programs; within the kernel nobody sets this clock */
+static int clock_may_set(const struct exanic *card)
+{
+	if (!capable(CAP_SYS_TIME))
+		return -EPERM;
+	return exanic_gone(card) ? -ENODEV : 0;
 }
 
 static int clock_adjfine(struct ptp_clock_info *info, long scaled_ppm)
 {
 	struct exanic *card = clock_card(info);
 	long ppb = scaled_ppm_to_ppb(scaled_ppm);
+	int err = clock_may_set(card);
 
-	if (exanic_gone(card))
-		return -ENODEV;
+	if (err)
+		return err;
 	if (abs(ppb) > info->max_adj)
 		return -ERANGE;
 	if (card->clock.fine) {
@@ -141,7 +169,10 @@ static int clock_adjtime(struct ptp_clock_info *info, s64 delta)
 {
 	struct exanic *card = clock_card(info);
 	u64 ticks = clock_ns_to_ticks(card, abs(delta));
+	int err = clock_may_set(card);
 
+	if (err)
+		return err;
 	mutex_lock(&card->clock.lock);
 	if (delta < 0)
 		ticks = -ticks;
@@ -168,7 +199,10 @@ static int clock_gettime(struct ptp_clock_info *info, struct timespec64 *ts,
 static int clock_settime(struct ptp_clock_info *info, const struct timespec64 *ts)
 {
 	struct exanic *card = clock_card(info);
+	int err = clock_may_set(card);
 
+	if (err)
+		return err;
 	if (ts->tv_sec < 0)
 		return -EINVAL;
 	mutex_lock(&card->clock.lock);
@@ -208,7 +242,7 @@ int exanic_clock_setup(struct exanic *card)
 	exanic_write(card, EXANIC_REG_PER_OUT_CONFIG, 0);
 	exanic_write(card, EXANIC_REG_PER_OUT_WIDTH, 0);
 	clock_write(card, clock_ns_to_ticks(card, ktime_get_real_ns()));
-	INIT_DELAYED_WORK(&clock->work, clock_work);
+	hrtimer_setup(&clock->timer, clock_refresh, CLOCK_MONOTONIC, HRTIMER_MODE_REL_SOFT);
 
 	clock->info = (struct ptp_clock_info) {
 		.owner = THIS_MODULE,
@@ -226,7 +260,7 @@ int exanic_clock_setup(struct exanic *card)
 		clock->ptp = NULL;
 		return err;
 	}
-	schedule_delayed_work(&clock->work, 0);
+	hrtimer_start(&clock->timer, clock_refresh_every(card), HRTIMER_MODE_REL_SOFT);
 	return 0;
 }
 
@@ -239,7 +273,7 @@ void exanic_clock_teardown(struct exanic *card)
 	if (clock->ptp)
 		ptp_clock_unregister(clock->ptp);
 	clock->ptp = NULL;
-	cancel_delayed_work_sync(&clock->work);
+	hrtimer_cancel(&clock->timer);
 	clock->hz = 0;
 }
 

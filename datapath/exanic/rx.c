@@ -6,7 +6,7 @@
  * the one we expect. A frame is looked at where it lies: its chunks are scanned
  * until the last one, then the hook's client and then the stack get it, the stack
  * as a copy. Only after copying do we know that the copy is good: the generation
- * of the first chunk must not have changed.
+ * of the chunk before the first one must not have changed.
  */
 
 #include <linux/etherdevice.h>
@@ -47,18 +47,22 @@ static void rx_received(struct exanic_rx *rx, u32 bytes)
 	u64_stats_update_end(&rx->stats.sync);
 }
 
-/* Is there anything to do: a new chunk, or the card has overtaken us */
+/*
+ * Is there anything to do: a new chunk, or the card has overtaken us. Also asked beside
+ * a running poll (interrupt, timer): a position torn between two laps gives a wrong
+ * answer only while that poll goes on, which looks itself before it arms.
+ */
 bool exanic_rx_pending(const struct exanic_rx *rx)
 {
-	u8 generation = EXANIC_META_GENERATION(rx_meta(&rx->ring[rx->next]));
+	u8 generation = EXANIC_META_GENERATION(rx_meta(&rx->ring[READ_ONCE(rx->next)]));
 
-	return generation != (u8)(rx->generation - 1);
+	return generation != (u8)(READ_ONCE(rx->generation) - 1);
 }
 
 static void rx_restart(struct exanic_rx *rx, u32 next, u8 generation)
 {
-	rx->next = next;
-	rx->generation = generation;
+	WRITE_ONCE(rx->next, next);
+	WRITE_ONCE(rx->generation, generation);
 	rx->chunks = 0;
 }
 
@@ -124,9 +128,11 @@ static enum rx_scan rx_scan(struct exanic_rx *rx, u64 *meta, u32 *chunks)
 			rx->first_generation = generation;
 			rx->timestamp = EXANIC_META_TIME(this);
 		}
-		if (++rx->next == EXANIC_RX_RING_CHUNKS) {
-			rx->next = 0;
-			rx->generation++;
+		if (rx->next + 1 == EXANIC_RX_RING_CHUNKS) {
+			WRITE_ONCE(rx->next, 0);
+			WRITE_ONCE(rx->generation, rx->generation + 1);
+		} else {
+			WRITE_ONCE(rx->next, rx->next + 1);
 		}
 		if (EXANIC_META_LENGTH(this) ||
 		    EXANIC_META_STATUS(this) & EXANIC_RX_STATUS_MASK) {

@@ -27,8 +27,11 @@ static ssize_t reset_on_remove_show(struct device *dev, struct device_attribute 
 static ssize_t reset_on_remove_store(struct device *dev, struct device_attribute *attr,
 				     const char *buf, size_t len)
 {
-	int err = kstrtobool(buf, &device_card(dev)->reset_on_remove);
+	int err;
 
+	if (!exanic_may_card())
+		return -EPERM;
+	err = kstrtobool(buf, &device_card(dev)->reset_on_remove);
 	return err ? err : len;
 }
 static DEVICE_ATTR_ADMIN_RW(reset_on_remove);

@@ -27,7 +27,7 @@
 #define TX_SIZE_DEFAULT		65536
 #define TX_TIMER_FAST		(50 * NSEC_PER_USEC)
 #define TX_TIMER_SLOW		NSEC_PER_MSEC
-#define TX_STAMP_POLLS		1000
+#define TX_STAMP_POLLS		64	/* about as many us of a card, with bottom halves off */
 
 static unsigned int txbuf_size_min = 4;
 module_param(txbuf_size_min, uint, 0644);
@@ -275,7 +275,9 @@ static void tx_write_skb(struct tx_writer *w, const struct sk_buff *skb)
 
 /*
  * Send and find out when (8.6): the port's counter of frames must go up by exactly
- * one around a stable TX_LAST_TIME. Other senders on the port defeat it.
+ * one around a stable TX_LAST_TIME. Other senders on the port defeat it, and so does a
+ * queue before it or a held-up link: nobody may keep this processor for longer than
+ * TX_STAMP_POLLS reads. What is lost is counted.
  */
 static void tx_doorbell_stamped(struct exanic_port *port, u32 offset, struct sk_buff *skb)
 {
@@ -373,7 +375,7 @@ netdev_tx_t exanic_xmit(struct sk_buff *skb, struct net_device *dev)
 	struct exanic_tx *tx = &port->tx;
 	struct netdev_queue *queue = netdev_get_tx_queue(dev, 0);
 	u32 segments = 1, space, longest, bytes;
-	bool gso = skb_is_gso(skb);
+	bool gso = skb_is_gso(skb), stamp;
 
 	if (unlikely(!tx->ready || exanic_gone(port->card)))
 		goto drop;
@@ -404,6 +406,10 @@ netdev_tx_t exanic_xmit(struct sk_buff *skb, struct net_device *dev)
 		}
 	}
 
+	/* the time of the card comes instead of the software's, not after it */
+	stamp = !gso && unlikely(skb_shinfo(skb)->tx_flags & SKBTX_HW_TSTAMP) && tx->stamping;
+	if (stamp)
+		skb_shinfo(skb)->tx_flags |= SKBTX_IN_PROGRESS;
 	skb_tx_timestamp(skb);
 	if (gso) {
 		bytes = tx_segments(tx, skb);
@@ -413,7 +419,7 @@ netdev_tx_t exanic_xmit(struct sk_buff *skb, struct net_device *dev)
 
 		tx_write_skb(&w, skb);
 		bytes = skb->len;
-		if (unlikely(skb_shinfo(skb)->tx_flags & SKBTX_HW_TSTAMP && tx->stamping))
+		if (unlikely(stamp))
 			tx_doorbell_stamped(port, offset, skb);
 		else
 			tx_doorbell(tx, offset);

@@ -70,14 +70,18 @@ exanic_rx_frame_chunk(const struct exanic_rx_frame *frame, u32 i)
 	return &frame->ring[EXANIC_POSITION_CHUNK(frame->position + i)];
 }
 
-/* The frame is still what it was: its first chunk has not been rewritten */
+/*
+ * The frame is still what it was. The card writes a chunk's data before its metadata, so
+ * the first chunk's own generation would come too late: the chunk before it, which the
+ * card completes earlier, must still be of the frame's lap.
+ */
 static inline bool exanic_rx_frame_intact(const struct exanic_rx_frame *frame)
 {
 	u64 meta;
 
 	dma_rmb();
-	meta = le64_to_cpu(READ_ONCE(exanic_rx_frame_chunk(frame, 0)->meta));
-	return EXANIC_META_GENERATION(meta) == EXANIC_POSITION_GENERATION(frame->position);
+	meta = le64_to_cpu(READ_ONCE(exanic_rx_frame_chunk(frame, -1)->meta));
+	return EXANIC_META_GENERATION(meta) == EXANIC_POSITION_GENERATION(frame->position - 1);
 }
 
 enum exanic_rx_verdict {

@@ -33,6 +33,7 @@ AREAS = {
     "ring0": (512, 512),
     "ring1": (1024, 512),
     "ring0_ext": (557056, 512),
+    "filter_ring": (2560, 512),
     "nothing": (300, 1),
 }
 CLONE_NEWNET = 0x40000000
@@ -95,8 +96,8 @@ def _in_netns(name: str) -> None:
         os.close(fd)
 
 
-def _child(body: Callable[[], Any]) -> Any:
-    """Run in a process of its own; its answer, or {"signal": n} when it was killed."""
+def _child(body: Callable[[], Any], meanwhile: Callable[[], None] = lambda: None) -> Any:
+    """Run in a process of its own; its answer, or {"signal": n} when killed. ``meanwhile`` runs here."""
     import json
 
     reader, writer = os.pipe()
@@ -110,6 +111,7 @@ def _child(body: Callable[[], Any]) -> Any:
         os.write(writer, json.dumps(answer).encode())
         os._exit(0)
     os.close(writer)
+    meanwhile()
     data = b""
     while part := os.read(reader, 65536):
         data += part
