@@ -12,12 +12,13 @@
 static int exa_open(struct inode *inode, struct file *file)
 {
 	struct exa_context *context = kzalloc(sizeof(*context), GFP_KERNEL_ACCOUNT);
+	unsigned int i;
 
 	if (!context)
 		return -ENOMEM;
 	mutex_init(&context->lock);
-	xa_init_flags(&context->socks, XA_FLAGS_ALLOC1);
-	xa_init_flags(&context->streams, XA_FLAGS_ALLOC1);
+	for (i = 0; i < EXA_KINDS; i++)
+		xa_init_flags(&context->handles[i], XA_FLAGS_ALLOC1);
 	context->pid = get_pid(task_tgid(current));
 	get_task_comm(context->comm, current->group_leader);
 	file->private_data = context;
@@ -27,10 +28,12 @@ static int exa_open(struct inode *inode, struct file *file)
 static int exa_release(struct inode *inode, struct file *file)
 {
 	struct exa_context *context = file->private_data;
+	unsigned int i;
 
-	exa_detach_all(context);
-	exa_stream_detach_all(context);
-	xa_destroy(&context->socks);
+	exa_detach_all(&exa_sock_kind, context);
+	exa_detach_all(&exa_stream_kind, context);
+	for (i = 0; i < EXA_KINDS; i++)
+		xa_destroy(&context->handles[i]);
 	put_pid(context->pid);
 	kfree(context);
 	return 0;
@@ -48,14 +51,14 @@ static long exa_ioctl_info(void __user *arg)
 }
 
 static long exa_ioctl_attach(struct exa_context *context, void __user *arg,
-			     int (*to)(struct exa_context *context, struct exasock_attach *attach))
+			     struct exa_attachment_kind *kind)
 {
 	struct exasock_attach attach;
 	int err;
 
 	if (copy_from_user(&attach, arg, sizeof(attach)))
 		return -EFAULT;
-	err = to(context, &attach);
+	err = exa_attach(kind, context, &attach);
 	if (err)
 		return err;
 	return copy_to_user(arg, &attach, sizeof(attach)) ? -EFAULT : 0;
@@ -63,12 +66,12 @@ static long exa_ioctl_attach(struct exa_context *context, void __user *arg,
 
 static long exa_ioctl_flush(struct exa_context *context, u32 handle)
 {
-	struct exa_sock *es = exa_sock_get(context, handle);
+	struct exa_attachment *attachment = exa_attachment_get(&exa_sock_kind, context, handle);
 
-	if (!es)
+	if (!attachment)
 		return -ESTALE;
-	exa_flush(es, EXASOCK_R_SLEEP);
-	exa_sock_put(es);
+	exa_flush(container_of(attachment, struct exa_sock, attachment), EXASOCK_R_SLEEP);
+	exa_attachment_put(attachment);
 	return 0;
 }
 
@@ -112,14 +115,14 @@ static long exa_ioctl_setting(void __user *arg)
 	return copy_to_user(arg, &setting, sizeof(setting)) ? -EFAULT : 0;
 }
 
-static long exa_ioctl_list(void __user *arg, int (*list_all)(struct exasock_list *list))
+static long exa_ioctl_list(void __user *arg, struct exa_attachment_kind *kind)
 {
 	struct exasock_list list;
 	int err;
 
 	if (copy_from_user(&list, arg, sizeof(list)))
 		return -EFAULT;
-	err = list_all(&list);
+	err = exa_list(kind, &list);
 	if (err)
 		return err;
 	return copy_to_user(arg, &list, sizeof(list)) ? -EFAULT : 0;
@@ -136,6 +139,7 @@ static long exa_ioctl_stream_send(struct exa_context *context, void __user *arg)
 
 static long exa_ioctl_stream(struct exa_context *context, unsigned int cmd, u32 __user *arg)
 {
+	struct exa_attachment *attachment;
 	struct exa_stream *es;
 	u32 handle;
 	long ret;
@@ -143,10 +147,11 @@ static long exa_ioctl_stream(struct exa_context *context, unsigned int cmd, u32 
 	if (get_user(handle, arg))
 		return -EFAULT;
 	if (cmd == EXASOCK_IOC_STREAM_DETACH)
-		return exa_stream_detach(context, handle);
-	es = exa_stream_get(context, handle);
-	if (!es)
+		return exa_detach(&exa_stream_kind, context, handle);
+	attachment = exa_attachment_get(&exa_stream_kind, context, handle);
+	if (!attachment)
 		return -ESTALE;
+	es = container_of(attachment, struct exa_stream, attachment);
 	ret = cmd == EXASOCK_IOC_STREAM_TAKE ? exa_stream_ioctl_take(es) :
 					       exa_stream_ioctl_home(es);
 	exa_stream_put(es);
@@ -168,15 +173,15 @@ static long exa_ioctl(struct file *file, unsigned int cmd, unsigned long value)
 			return -EFAULT;
 		if (cmd == EXASOCK_IOC_FLUSH)
 			return exa_ioctl_flush(context, handle);
-		return exa_detach(context, handle);
+		return exa_detach(&exa_sock_kind, context, handle);
 	case EXASOCK_IOC_INFO:
 		return exa_ioctl_info(arg);
 	case EXASOCK_IOC_ATTACH:
-		return exa_ioctl_attach(context, arg, exa_attach);
+		return exa_ioctl_attach(context, arg, &exa_sock_kind);
 	case EXASOCK_IOC_SETTING:
 		return exa_ioctl_setting(arg);
 	case EXASOCK_IOC_LIST:
-		return exa_ioctl_list(arg, exa_list);
+		return exa_ioctl_list(arg, &exa_sock_kind);
 	case EXASOCK_IOC_STREAM_SEND:
 		return exa_ioctl_stream_send(context, arg);
 	case EXASOCK_IOC_STREAM_DETACH:
@@ -184,47 +189,34 @@ static long exa_ioctl(struct file *file, unsigned int cmd, unsigned long value)
 	case EXASOCK_IOC_STREAM_TAKE:
 		return exa_ioctl_stream(context, cmd, arg);
 	case EXASOCK_IOC_STREAM_ATTACH:
-		return exa_ioctl_attach(context, arg, exa_stream_attach);
+		return exa_ioctl_attach(context, arg, &exa_stream_kind);
 	case EXASOCK_IOC_STREAM_LIST:
-		return exa_ioctl_list(arg, exa_stream_list);
+		return exa_ioctl_list(arg, &exa_stream_kind);
 	default:
 		return -ENOTTY;
 	}
-}
-
-static int exa_mmap_stream(struct exa_context *context, struct vm_area_struct *vma, u64 offset)
-{
-	u64 handle = div64_u64_rem(offset - EXASOCK_MAP_STREAMS, EXASOCK_MAP_STRIDE, &offset);
-	struct exa_stream *es;
-	int err;
-
-	if (handle > U32_MAX)
-		return -EINVAL;
-	es = exa_stream_get(context, handle);
-	if (!es)
-		return -EINVAL;
-	err = exa_stream_mmap(es, vma, offset);
-	exa_stream_put(es);
-	return err;
 }
 
 static int exa_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct exa_context *context = file->private_data;
 	u64 offset = (u64)vma->vm_pgoff << PAGE_SHIFT, handle;
-	struct exa_sock *es;
+	struct exa_attachment_kind *kind = &exa_sock_kind;
+	struct exa_attachment *attachment;
 	int err;
 
-	if (offset >= EXASOCK_MAP_STREAMS)
-		return exa_mmap_stream(context, vma, offset);
+	if (offset >= EXASOCK_MAP_STREAMS) {
+		kind = &exa_stream_kind;
+		offset -= EXASOCK_MAP_STREAMS;
+	}
 	handle = div64_u64_rem(offset, EXASOCK_MAP_STRIDE, &offset);
 	if (handle > U32_MAX)
 		return -EINVAL;
-	es = exa_sock_get(context, handle);
-	if (!es)
+	attachment = exa_attachment_get(kind, context, handle);
+	if (!attachment)
 		return -EINVAL;
-	err = exa_sock_mmap(es, vma, offset);
-	exa_sock_put(es);
+	err = kind->mmap(attachment, vma, offset);
+	exa_attachment_put(attachment);
 	return err;
 }
 

@@ -9,7 +9,8 @@
  *
  * Nothing here keeps a socket, a device or a namespace alive.
  *
- * Lock order: RTNL, exa_mutex, struct exa_sock.lock, exa_sock_lock.
+ * Lock order: RTNL, exa_mutex, struct exa_attachment.lock, sk_callback_lock, struct
+ * exa_attachment_kind.lock.
  */
 #ifndef EXASOCK_H
 #define EXASOCK_H
@@ -29,6 +30,7 @@
 
 #include "../include/exanic_kernel.h"
 #include "../include/exasock_abi.h"
+#include "attachment.h"
 #include "compat.h"
 
 /* Devices between a namespace's device and the card, itself and the port included */
@@ -51,13 +53,6 @@ struct exa_port {
 	enum exasock_reason gathering_for;	/* and why */
 	struct exa_txq __rcu *txq[EXA_TXQS];
 	struct rcu_head rcu;
-};
-
-/* Since whoever looks for something finds it: the grace period of those who may not have */
-struct exa_settling {
-	unsigned long grace;		/* of RCU */
-	bool begun;
-	bool over;
 };
 
 /*
@@ -94,7 +89,7 @@ struct exa_ns {
 	unsigned int gen;		/* of its devices: grows when one comes or goes */
 	bool bypass;			/* EXASOCK_SET_BYPASS_FILTERS */
 	struct list_head ifaces;
-	struct hlist_head socks;	/* attachments; exa_sock_lock, read under RCU */
+	struct hlist_head attached[EXA_KINDS];	/* their kind's lock, read under RCU */
 	spinlock_t lock;		/* replacing what follows */
 	struct exa_dst __rcu *dst[EXA_DST_SLOTS];
 	struct exa_flow __rcu *flow[EXA_FLOW_SLOTS];
@@ -105,7 +100,7 @@ struct exa_ns {
 struct exa_pernet {
 	struct exa_ns *ns;		/* under exa_mutex */
 	bool bypass;
-	atomic64_t refused[EXASOCK_N_REFUSALS];
+	atomic64_t refused[EXA_KINDS][EXASOCK_N_REFUSALS];
 };
 
 /* Received datagram, as far as it has been looked at */
@@ -129,8 +124,7 @@ struct exa_packet {
 
 struct exa_context {
 	struct mutex lock;		/* attach and detach of this context */
-	struct xarray socks;		/* by handle */
-	struct xarray streams;		/* TCP, the same */
+	struct xarray handles[EXA_KINDS];	/* attachments */
 	struct pid *pid;
 	char comm[TASK_COMM_LEN];
 };
@@ -149,21 +143,13 @@ struct exa_sent {
 	u64 bytes;
 };
 
-/* An attachment */
+/* An attached UDP socket */
 struct exa_sock {
-	struct kref ref;
-	struct exa_context *context;
-	struct exa_ns *ns;
-	struct hlist_node node;		/* exa_socks, by sk */
-	struct hlist_node sibling;	/* in its namespace */
-	struct list_head list;		/* exa_all, under exa_mutex */
-	u32 handle;
+	EXA_ATTACHMENT;
 	u16 dst_at;			/* where its last destination was: a hint */
 	struct exa_sent __percpu *sent;
-	struct exa_settling settling;
 
-	spinlock_t lock;		/* all that follows */
-	struct sock *sk;		/* NULL: the socket is gone */
+	/* all that follows under @lock */
 	bool over;			/* nothing is held any more */
 	u32 head;			/* number that comes next */
 	u32 oldest;			/* first one that may still be held */
@@ -174,7 +160,6 @@ struct exa_sock {
 	struct page *control_page;
 	struct page **pages;
 	unsigned int nr_pages;
-	struct rcu_work free;
 };
 
 /* main.c */
@@ -198,7 +183,7 @@ void exa_ns_put(struct exa_ns *ns);
 void exa_ns_forget(struct exa_ns *ns);
 void exa_ns_stop(void);
 int exa_setting(struct exasock_setting *setting);
-void exa_refused(struct net *net, int err);
+void exa_refused(const struct exa_attachment_kind *kind, const struct net *net, int err);
 
 /* iface.c */
 void exa_ports_retry(void);
@@ -217,16 +202,10 @@ int exa_sock_mmap(struct exa_sock *es, struct vm_area_struct *vma, u64 offset);
 struct exasock_slot *exa_slot(const struct exa_sock *es, u32 number);
 
 /* sock.c */
+extern struct exa_attachment_kind exa_sock_kind;
 int exa_socks_setup(void);
-void exa_socks_teardown(void);
 struct exa_sock *exa_sock_find(const struct sock *sk);
-struct exa_sock *exa_sock_get(struct exa_context *context, u32 handle);
-void exa_sock_put(struct exa_sock *es);
-int exa_attach(struct exa_context *context, struct exasock_attach *attach);
-int exa_detach(struct exa_context *context, u32 handle);
-void exa_detach_all(struct exa_context *context);
 void exa_flush_all(void);
-int exa_list(struct exasock_list *list);
 
 /* hold.c */
 void exa_hold_start(struct exa_sock *es);

@@ -139,7 +139,7 @@ void exa_flush_ns(struct exa_ns *ns)
 {
 	struct exa_sock *es;
 
-	hlist_for_each_entry_rcu(es, &ns->socks, sibling)
+	hlist_for_each_entry_rcu(es, &ns->attached[EXA_SOCKS], sibling)
 		if (READ_ONCE(es->oldest) != READ_ONCE(es->head))
 			exa_flush(es, EXASOCK_R_HEADER);
 }

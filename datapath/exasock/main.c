@@ -84,12 +84,15 @@ static int __init exa_init(void)
 			    EXASOCK_SLOTS_MAX);
 	exa_stream_room = clamp_t(unsigned int, rounddown_pow_of_two(max(exa_stream_room, 0x4000U)),
 				  0x4000, EXASOCK_STREAM_SIZE_MOST);
-	err = exa_socks_setup();
+	err = exa_attachments_setup();
 	if (err)
 		return err;
+	err = exa_socks_setup();
+	if (err)
+		goto err_attachments;
 	err = exa_streams_setup();
 	if (err)
-		goto err_socks;
+		goto err_attachments;
 	err = exa_pernet_register();
 	if (err)
 		goto err_streams;
@@ -107,8 +110,8 @@ err_pernet:
 	exa_pernet_unregister();
 err_streams:
 	exa_streams_teardown();
-err_socks:
-	exa_socks_teardown();
+err_attachments:
+	exa_attachments_teardown();
 	return err;
 }
 
@@ -119,8 +122,8 @@ static void __exit exa_exit(void)
 	exa_ns_stop();
 	exa_iface_unregister();
 	exa_streams_teardown();
+	exa_attachments_teardown();
 	exa_pernet_unregister();
-	exa_socks_teardown();
 }
 
 module_init(exa_init);

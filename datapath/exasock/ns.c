@@ -172,12 +172,13 @@ static void __net_exit exa_pernet_exit(struct net *net)
 }
 
 /* An attachment to a socket of that namespace failed: that it did, and why, is shown (rule N9) */
-void exa_refused(struct net *net, int err)
+void exa_refused(const struct exa_attachment_kind *kind, const struct net *net, int err)
 {
 	enum exasock_refusal why;
 
 	switch (err) {
 	case -EOPNOTSUPP:
+	case -ENOTCONN:
 		why = EXASOCK_N_KIND;
 		break;
 	case -EPERM:
@@ -192,7 +193,7 @@ void exa_refused(struct net *net, int err)
 	default:
 		why = EXASOCK_N_MEMORY;
 	}
-	atomic64_inc(&exa_pernet(net)->refused[why]);
+	atomic64_inc(&exa_pernet(net)->refused[kind->index][why]);
 }
 
 int exa_setting(struct exasock_setting *setting)

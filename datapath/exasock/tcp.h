@@ -52,23 +52,15 @@ struct exa_segment {
 };
 
 struct exa_stream {
-	struct kref ref;
-	struct exa_context *context;
-	struct exa_ns *ns;
-	struct hlist_node node;		/* exa_streams, by sk */
-	struct list_head list;		/* exa_streams_all: exa_mutex, read under RCU */
-	u32 handle;
+	EXA_ATTACHMENT;			/* its socket is referenced while it is taken */
 	bool gone;			/* under the socket's lock: never taken again */
 	atomic_t callers;		/* native calls that may be under way */
 	struct mutex sending;		/* who copies into the send buffer */
 	struct work_struct home;
-	struct rcu_work free;
 
-	spinlock_t lock;		/* all that follows */
-	struct sock *sk;		/* NULL: the socket is gone. Referenced while taken. */
+	/* all that follows under @lock; @settling: since every segment comes through us */
 	enum exa_place place;
 	u32 reason;			/* to go home */
-	struct exa_settling settling;	/* since every segment comes through us */
 	int seen;			/* ifindex by which the last one came, and how */
 	const struct net_device *port;
 	u16 vid;
@@ -154,19 +146,13 @@ bool exa_looked(u64 heartbeat, u64 ns);
 u64 exa_stream_hold_ns(void);
 
 /* tcp_stream.c */
-extern unsigned int exa_stream_count;
+extern struct exa_attachment_kind exa_stream_kind;
 extern atomic_t exa_strays;
 int exa_streams_setup(void);
 void exa_streams_teardown(void);
 struct exa_stream *exa_stream_find(const struct sock *sk);
-struct exa_stream *exa_stream_get(struct exa_context *context, u32 handle);
 struct exa_stream *exa_stream_of(const struct sock *sk);
 void exa_stream_put(struct exa_stream *es);
-struct sock *exa_stream_sock(struct exa_stream *es);
-int exa_stream_attach(struct exa_context *context, struct exasock_attach *attach);
-int exa_stream_detach(struct exa_context *context, u32 handle);
-void exa_stream_detach_all(struct exa_context *context);
-int exa_stream_list(struct exasock_list *list);
 void exa_stream_send_home(struct exa_stream *es, u32 reason);
 void exa_streams_device_gone(void);
 void exa_streams_losing(bool losing);

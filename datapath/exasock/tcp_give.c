@@ -295,7 +295,7 @@ void exa_stream_give(struct exa_stream *es, struct sock *sk, u32 reason)
 /* If it still has to, for the reason it was sent */
 void exa_stream_give_leaving(struct exa_stream *es)
 {
-	struct sock *sk = exa_stream_sock(es);
+	struct sock *sk = exa_attachment_sock(&es->attachment);
 
 	if (!sk)
 		return;
@@ -308,7 +308,7 @@ void exa_stream_give_leaving(struct exa_stream *es)
 
 long exa_stream_ioctl_home(struct exa_stream *es)
 {
-	struct sock *sk = exa_stream_sock(es);
+	struct sock *sk = exa_attachment_sock(&es->attachment);
 
 	if (!sk)
 		return -ESTALE;

@@ -285,7 +285,7 @@ bool exa_stream_receive(const struct exanic_rx_frame *frame)
 	bool taken = false;
 	struct sock *sk;
 
-	if (!READ_ONCE(exa_stream_count))
+	if (!READ_ONCE(exa_stream_kind.count))
 		return false;
 	parsed = exa_segment_parse(frame, &segment);
 	if (parsed == EXA_PARSE_OTHER)

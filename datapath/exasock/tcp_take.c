@@ -213,7 +213,7 @@ u32 exa_stream_take(struct exa_stream *es, struct sock *sk)
 
 long exa_stream_ioctl_take(struct exa_stream *es)
 {
-	struct sock *sk = exa_stream_sock(es);
+	struct sock *sk = exa_attachment_sock(&es->attachment);
 	u32 reason;
 
 	if (!sk)
