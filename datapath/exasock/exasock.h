@@ -129,12 +129,19 @@ struct exa_context {
 	char comm[TASK_COMM_LEN];
 };
 
-/* What only we need to know of a slot, and of the datagram that begins there */
+/*
+ * A slot, and the datagram that begins there. All that the kernel acts on is here, in memory
+ * that nobody maps; the same in the ring is for readers (rules B1, B2).
+ */
 struct exa_held {
 	u32 owner;			/* number of what it is a part of */
+	bool begins;			/* a datagram, whole and checked; its number is @owner */
 	bool alone;			/* others have theirs: this socket's only */
+	u32 frame;			/* bytes, from the Ethernet header on, no FCS */
 	struct net_device *port;	/* it came by; not referenced: see iface.c */
 	u64 since;			/* ktime, ns */
+	u64 software_ns;		/* wall clock, and */
+	u64 hardware_ns;		/* the card's, when it came; 0: not taken */
 };
 
 /* Sent past the stack; of each processor, for what two write together costs each of them */

@@ -4,9 +4,13 @@
  *
  * One lock for each attachment orders all of it: a datagram is held, or passed, or
  * taken back in the order of its port's ring. Whatever goes to the stack goes after
- * everything that was held before it. The process takes part through claim words alone,
- * which it may scribble over: then it has its own datagrams twice or not at all, and
- * nothing else changes, for what the stack is given is in memory that only we write.
+ * everything that was held before it.
+ *
+ * The process takes part through claim words alone, which say whether a reader took a
+ * number and nothing else. Where a datagram begins, how long it is, by which port and when
+ * it came is in struct exa_held, which is not mapped by anybody: what a claim word or the
+ * ring's pages say of it is never asked (rules B1, B2). So whoever scribbles over claim
+ * words has his own datagrams twice or not at all, and nothing else changes.
  */
 
 #include <linux/etherdevice.h>
@@ -49,25 +53,24 @@ static void address(struct exa_sock *es, struct sk_buff *skb)
 }
 
 /* As the driver would have delivered it */
-static void deliver(struct exa_sock *es, const struct exasock_slot *slot,
-		    const struct exa_held *held)
+static void deliver(struct exa_sock *es, const u8 *data, const struct exa_held *held)
 {
 	struct net_device *port = held->port;
 	struct sk_buff *skb;
 
 	if (held->alone && !es->sk)
 		return;		/* the socket is gone, and its queue */
-	skb = netdev_alloc_skb_ip_align(port, slot->frame);
+	skb = netdev_alloc_skb_ip_align(port, held->frame);
 
 	if (!skb) {
 		count(&es->ring->rx_kernel[EXASOCK_R_MEMORY]);
 		return;
 	}
-	skb_put_data(skb, slot->data, slot->frame);
-	if (slot->hardware_ns)
-		skb_hwtstamps(skb)->hwtstamp = ns_to_ktime(slot->hardware_ns);
-	if (slot->software_ns)
-		skb->tstamp = ns_to_ktime(slot->software_ns);
+	skb_put_data(skb, data, held->frame);
+	if (held->hardware_ns)
+		skb_hwtstamps(skb)->hwtstamp = ns_to_ktime(held->hardware_ns);
+	if (held->software_ns)
+		skb->tstamp = ns_to_ktime(held->software_ns);
 	skb->protocol = eth_type_trans(skb, port);
 	skb->ip_summed = CHECKSUM_UNNECESSARY;	/* it was held because it is right */
 	skb_record_rx_queue(skb, 0);
@@ -76,20 +79,33 @@ static void deliver(struct exa_sock *es, const struct exasock_slot *slot,
 	netif_receive_skb(skb);
 }
 
+/* What begins at that number, NULL: nothing, whatever its claim word says */
+static struct exa_held *held_at(const struct exa_sock *es, u32 number)
+{
+	struct exa_held *held = &es->held[number & (exa_slots - 1)];
+
+	return held->begins && held->owner == number ? held : NULL;
+}
+
+static bool is_unclaimed(const struct exa_sock *es, u32 number)
+{
+	return READ_ONCE(*claim_of(es, number)) == EXASOCK_CLAIM(number, EXASOCK_STATE_HELD);
+}
+
 /* Everything that no reader has claimed goes to the stack, in order. Locked, no bottom halves. */
 static void take_all(struct exa_sock *es, enum exasock_reason reason)
 {
 	u32 number;
 
 	for (number = es->oldest; number != es->head; number = number_next(number)) {
-		u32 held = EXASOCK_CLAIM(number, EXASOCK_STATE_HELD);
-		unsigned int at = number & (exa_slots - 1);
+		u32 unclaimed = EXASOCK_CLAIM(number, EXASOCK_STATE_HELD);
+		const struct exa_held *held = held_at(es, number);
 
-		if (cmpxchg(claim_of(es, number), held,
-			    EXASOCK_CLAIM(number, EXASOCK_STATE_KERNEL)) == held) {
+		if (held && cmpxchg(claim_of(es, number), unclaimed,
+				    EXASOCK_CLAIM(number, EXASOCK_STATE_KERNEL)) == unclaimed) {
 			count(&es->ring->rx_taken);
 			count(&es->ring->rx_kernel[reason]);
-			deliver(es, exa_slot(es, number), &es->held[at]);
+			deliver(es, exa_slot(es, number)->data, held);
 		}
 	}
 	es->oldest = es->head;
@@ -156,8 +172,7 @@ static enum hrtimer_restart hold_timer(struct hrtimer *timer)
 	if (hrtimer_is_queued(timer))	/* started again while this waited for the lock */
 		goto unlock;
 	for (number = es->oldest; number != es->head; number = number_next(number))
-		if (READ_ONCE(*claim_of(es, number)) ==
-		    EXASOCK_CLAIM(number, EXASOCK_STATE_HELD))
+		if (held_at(es, number) && is_unclaimed(es, number))
 			break;
 	es->oldest = number;
 	if (number != es->head) {
@@ -191,9 +206,12 @@ static bool queued(struct sock *sk)
 /* Has nobody what begins, or began, in that slot or reaches into it? */
 static bool slot_free(const struct exa_sock *es, u32 number)
 {
-	u32 owner = es->held[number & (exa_slots - 1)].owner;
-	u32 claim = READ_ONCE(*claim_of(es, owner));
+	u32 owner = es->held[number & (exa_slots - 1)].owner, claim;
 
+	if (!held_at(es, owner))
+		return true;
+	/* who wrote it is done with the slot: nothing of ours is written before */
+	claim = smp_load_acquire(claim_of(es, owner));
 	return claim != EXASOCK_CLAIM(owner, EXASOCK_STATE_HELD) &&
 	       claim != EXASOCK_CLAIM(owner, EXASOCK_STATE_USER);
 }
@@ -206,6 +224,16 @@ static bool slots_free(const struct exa_sock *es, u32 number, u32 slots)
 		if (!slot_free(es, number_after(number, i)))
 			return false;
 	return true;
+}
+
+/*
+ * Before they are written: what began there does no longer, whatever is claimed of it later.
+ * The first slot of a datagram is reached before its others, so none is left without one.
+ */
+static void slots_vacate(struct exa_sock *es, u32 number, u32 slots)
+{
+	for (; slots; slots--, number = number_next(number))
+		es->held[number & (exa_slots - 1)].begins = false;
 }
 
 /* Slots of @owner at which nothing begins */
@@ -226,14 +254,27 @@ static u32 padding(u32 number, u32 span)
 }
 
 /*
- * The datagram with everything a reader needs. False: the kernel should judge it, for its
- * checksum is wrong, or the card has overtaken us.
+ * The datagram with everything a reader needs, and @held with what we need. False: the kernel
+ * should judge it, for its checksum is wrong, or the card has overtaken us.
  */
-static bool fill(struct exasock_slot *slot, u32 number, const struct exa_iface *iface,
-		 const struct exa_packet *packet, const struct exa_telling *telling)
+static bool fill(struct exasock_slot *slot, struct exa_held *held, u32 number,
+		 const struct exa_iface *iface, const struct exa_packet *packet,
+		 const struct exa_telling *telling)
 {
 	const struct exanic_rx_frame *frame = packet->frame;
 	u16 cmsg = telling->cmsg;
+
+	held->alone = telling->alone;
+	held->port = frame->dev;
+	held->frame = packet->bytes;
+	held->software_ns = 0;
+	held->hardware_ns = 0;
+	if (cmsg & (EXASOCK_CMSG_TIMESTAMP | EXASOCK_CMSG_TIMESTAMPNS |
+		    EXASOCK_CMSG_TIMESTAMPING_SW))
+		held->software_ns = ktime_get_real_ns();
+	if (exanic_rx_stamping(frame->dev))
+		held->hardware_ns = ktime_to_ns(exanic_timestamp_to_ktime(frame->dev,
+									  frame->timestamp));
 
 	WRITE_ONCE(slot->number, number);
 	slot->offset = packet->payload;
@@ -247,14 +288,8 @@ static bool fill(struct exasock_slot *slot, u32 number, const struct exa_iface *
 	slot->cmsg = cmsg;
 	slot->ttl = packet->ttl;
 	slot->tos = packet->tos;
-	slot->software_ns = 0;
-	slot->hardware_ns = 0;
-	if (cmsg & (EXASOCK_CMSG_TIMESTAMP | EXASOCK_CMSG_TIMESTAMPNS |
-		    EXASOCK_CMSG_TIMESTAMPING_SW))
-		slot->software_ns = ktime_get_real_ns();
-	if (exanic_rx_stamping(frame->dev))
-		slot->hardware_ns = ktime_to_ns(exanic_timestamp_to_ktime(frame->dev,
-									  frame->timestamp));
+	slot->software_ns = held->software_ns;
+	slot->hardware_ns = held->hardware_ns;
 	slot->frame = packet->bytes;
 	exanic_rx_frame_copy(frame, slot->data, packet->bytes, NULL);
 	if (!exanic_rx_frame_intact(frame))
@@ -288,15 +323,15 @@ static enum exasock_reason hold(struct exa_sock *es, const struct exa_iface *ifa
 		return EXASOCK_R_QUEUE;
 	if (!slots_free(es, es->head, pad + span))
 		return EXASOCK_R_FULL;
-	if (!fill(exa_slot(es, number), number, iface, packet, telling))
+	slots_vacate(es, es->head, pad + span);
+	held = &es->held[number & (exa_slots - 1)];
+	if (!fill(exa_slot(es, number), held, number, iface, packet, telling))
 		return EXASOCK_R_HEADER;
 
 	slots_fill(es, es->head, pad, es->head);
 	slots_fill(es, number_next(number), span - 1, number);
-	held = &es->held[number & (exa_slots - 1)];
 	held->owner = number;
-	held->alone = telling->alone;
-	held->port = packet->frame->dev;
+	held->begins = true;
 	held->since = ktime_get_ns();
 	/* the content, then the claim word, then the number that makes readers look */
 	smp_store_release(claim_of(es, number), EXASOCK_CLAIM(number, EXASOCK_STATE_HELD));
