@@ -3,10 +3,11 @@
 #   make suites LABS=4         on four labs at once
 #   make test LOCKED=1         exactly the locked packages, or an error that names the stale ones
 #   make lab-up PROFILE=systemd
+#   make suites KERNEL=kasan   on a kernel that reports (kasan, locks, race); it is compiled when it is first asked for
 
 LAB ?= lab
 PROFILE ?= fast
-export LAB PROFILE LOCKED
+export LAB PROFILE LOCKED KERNEL
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest --junit-xml
@@ -21,12 +22,12 @@ AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell lab-check images image
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
-	@echo "variables: LAB=name (lab), LABS=1, PROFILE=fast|systemd (fast), LOCKED=1 (exactly the locked packages)"
+	@echo "variables: LAB=name (lab), LABS=1, PROFILE=fast|systemd (fast), LOCKED=1 (exactly the locked packages), KERNEL=kasan|locks|race"
 
 ifneq ($(shell id -u),0)
 
 # One pattern for all: say so, and do it again as root with the same variables.
-KEPT := $(foreach name,LAB LABS PROFILE LOCKED ONLY FUZZ SEED SOAK $(filter EXALAB_%,$(.VARIABLES)),$(if $($(name)),$(name)='$($(name))'))
+KEPT := $(foreach name,LAB LABS PROFILE LOCKED KERNEL ONLY FUZZ SEED SOAK $(filter EXALAB_%,$(.VARIABLES)),$(if $($(name)),$(name)='$($(name))'))
 $(AS_ROOT):
 	@command -v sudo >/dev/null || { echo "error: make $@ needs root, and there is no sudo: run it as root" >&2; exit 1; }
 	@echo "make $@ needs root: running it with sudo" >&2

@@ -43,12 +43,12 @@ def _each(images: dict[str, Lock], others: dict[str, Callable[[], Lock]]) -> Ite
 @main.command()
 def lock() -> None:
     """Write the tracked locks anew from the archive as it is now."""
-    from . import checkpatch, choice, host_tree
+    from . import choice, host_tree, source
     from . import lock as locks
 
     with console.reporting():
         images = choice.resolve()
-        others = {checkpatch.IMAGE: checkpatch.resolve, host_tree.NAME: host_tree.resolve}
+        others = {source.IMAGE: source.resolve, host_tree.NAME: host_tree.resolve}
         for name, fresh in _each(images, others):
             path = choice.tracked_path(name)
             old = locks.read(path) if path.exists() else None
@@ -83,7 +83,7 @@ def debs() -> None:
 @click.argument("suites", nargs=-1)
 def kernels(suites: tuple[str, ...]) -> None:
     """Compile the kernel modules on other suites' headers (default: the oldest served, and the newest)."""
-    from .kernels import SUITES, compile_on
+    from .headers import SUITES, compile_on
 
     with console.reporting():
         results = [compile_on(suite) for suite in suites or SUITES]

@@ -58,7 +58,7 @@ def ensure(
     if all(current(name, workspace) for name in names):
         return _described(names, workspace)
     sandbox.require_root()
-    with _alone(workspace):
+    with alone(workspace):
         # Somebody else may have built while we waited.
         if not all(current(name, workspace) for name in names):
             _in_child(names, workspace)
@@ -76,7 +76,7 @@ def _described(names: Iterable[str], workspace: Workspace) -> dict[str, Manifest
 
 
 @contextmanager
-def _alone(workspace: Workspace) -> Iterator[None]:
+def alone(workspace: Workspace) -> Iterator[None]:
     """One build at a time in an output folder; says so while it waits."""
     workspace.images.mkdir(parents=True, exist_ok=True)
     with (workspace.images / ".lock").open("a") as file:

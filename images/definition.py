@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from lab.errors import LabError
+
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "images"
 TRACKED_LOCKS = IMAGES / "locks"
@@ -24,9 +26,27 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Kernel:
+    """A kernel that reports, in place of Debian's. `slower`: how much longer everything takes in its guest;
+    `memory`: MiB that the guest has at least; `arguments` of its command line.
+    """
+
+    name: str
+    description: str
+    slower: float
+    memory: int
+    arguments: tuple[str, ...]
+
+    @property
+    def image(self) -> str:
+        """The image that has it: the dut's root with this kernel."""
+        return f"dut-{self.name}"
+
+
+@dataclass(frozen=True)
 class Definition:
-    """Everything images.toml says. `backports` are source package names; `host` is no image, but what a
-    machine reached over SSH needs.
+    """Everything images.toml says. `backports` are source package names; `kernels` those that report; `host`
+    is no image, but what a machine reached over SSH needs.
     """
 
     suite: str
@@ -35,6 +55,7 @@ class Definition:
     backports: tuple[str, ...]
     kernel_series: str
     images: dict[str, Image]
+    kernels: dict[str, Kernel]
     host: Image
 
 
@@ -53,8 +74,22 @@ def load(path: Path = IMAGES / "images.toml") -> Definition:
         backports=tuple(data["backports"]),
         kernel_series=data["kernel_series"],
         images={name: described[name] for name in ORDER},
+        kernels={
+            name: Kernel(name, told["description"], told["slower"], told["memory"], tuple(told["arguments"]))
+            for name, told in data["kernels"].items()
+        },
         host=described["host"],
     )
+
+
+def kernel(name: str) -> Kernel:
+    """A kernel that reports. LabError when images.toml has none of this name."""
+    known = load().kernels
+    if name not in known:
+        raise LabError(
+            f"there is no kernel {name!r}", hint=f"{', '.join(known)}; without KERNEL it is Debian's own"
+        )
+    return known[name]
 
 
 def default_cache() -> Path:

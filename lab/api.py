@@ -73,7 +73,7 @@ class Lab:
         self._state = state
         self._agent: Agent | None = None
         self._control: Control | None = None
-        deadline.set_accelerator(self.accelerator.name)
+        deadline.set_accelerator(self.accelerator.name, float(self.facts.get("slower", 1.0)))
 
     @classmethod
     def attach(cls, name: str = "lab") -> Lab:
@@ -189,12 +189,17 @@ def ssh_argv(paths: Paths, state: State) -> list[str]:
 
 
 def up(
-    name: str = "lab", profile: Profile = "fast", config: Config | None = None, *, renew: bool = False
+    name: str = "lab",
+    profile: Profile = "fast",
+    config: Config | None = None,
+    *,
+    renew: bool = False,
+    kernel: str | None = None,
 ) -> Lab:
     """Have the lab up, and attach to it; quick when it is up already. See :func:`lab.up.up`."""
     from lab import up as starting
 
-    starting.up(Paths(name), profile=profile, config=config, renew=renew)
+    starting.up(Paths(name), profile=profile, config=config, renew=renew, kernel=kernel)
     return Lab.attach(name)
 
 

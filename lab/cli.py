@@ -67,14 +67,19 @@ def cli(ctx: click.Context, name: str) -> None:
 @click.option("--config", "file", type=click.Path(path_type=Path), help="instead of lab/lab.toml")
 @click.option("--keep-images", is_flag=True, help="do not build images, even when their sources changed")
 @click.option("--renew", is_flag=True, help="replace a lab that is up with another image, wiring or profile")
+@click.option("--kernel", envvar="KERNEL", help="one that reports (images.toml): kasan, locks or race")
 @click.pass_obj
-def up(paths: Paths, profile: Profile, file: Path | None, keep_images: bool, renew: bool) -> None:
+def up(
+    paths: Paths, profile: Profile, file: Path | None, keep_images: bool, renew: bool, kernel: str | None
+) -> None:
     """Bring the lab up; quick when it is."""
     from lab import config
     from lab import up as starting
 
     given = config.load(file) if file else None
-    state = starting.up(paths, profile=profile, config=given, keep_images=keep_images, renew=renew)
+    state = starting.up(
+        paths, profile=profile, config=given, keep_images=keep_images, renew=renew, kernel=kernel
+    )
     draw(paths, state)
     show(state)
 
@@ -242,6 +247,7 @@ def guest_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Of a lab with a guest."""
     return [
         ("accelerator", f"{facts['accelerator']}: {facts['reason']}"),
+        *reporting_rows(facts),
         (
             "guest",
             f"{facts.get('kernel', '-')}, {facts['profile']} profile, "
@@ -254,6 +260,16 @@ def guest_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
             + ("the lock" if facts["locked"] else "a fresh, untracked lock"),
         ),
     ]
+
+
+def reporting_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Of a guest whose kernel is not Debian's."""
+    if not facts.get("reporting"):
+        return []
+    from images import definition
+
+    told = definition.kernel(facts["reporting"])
+    return [("kernel", f"{told.name}: {told.description}; deadlines are {told.slower:g} times as long")]
 
 
 def host_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

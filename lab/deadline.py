@@ -21,12 +21,12 @@ T = TypeVar("T")
 _factor = TCG_FACTOR
 
 
-def set_accelerator(accelerator: str) -> None:
+def set_accelerator(accelerator: str, slower: float = 1.0) -> None:
     """Scale deadlines to ``accelerator`` (``kvm`` or ``tcg``; ``none``: a machine that is no guest); until it
-    is known they are TCG's.
+    is known they are TCG's. ``slower``: how much longer the guest's kernel takes than Debian's.
     """
     global _factor
-    _factor = 1.0 if accelerator in ("kvm", "none") else TCG_FACTOR
+    _factor = slower * (1.0 if accelerator in ("kvm", "none") else TCG_FACTOR)
 
 
 def factor() -> float:

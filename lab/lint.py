@@ -63,8 +63,8 @@ def in_builder(*argv: str) -> list[str]:
     ]  # fmt: skip
 
 
-#: Of the datapath: kernel modules, and what runs in user space.
-MODULES = ("exanic", "exasock")
+#: Kernel modules; and, of the datapath, what runs in user space.
+MODULES = ("datapath/exanic", "datapath/exasock", "suites/kernels/provoke")
 PROGRAMS = ("libexasock", "tools")
 
 
@@ -74,14 +74,14 @@ def all_of(commands: list[str]) -> list[str]:
 
 
 def style() -> list[str]:
-    """checkpatch, out of the kernel source that the images' lock names, over all C sources of the datapath.
+    """checkpatch, out of the kernel source that the images' lock names, over all C sources.
 
     Each module's Makefile says how; what runs in user space is held to the rules of the kernel side by side.
     """
     from images import checkpatch
 
     script = Path("/src") / checkpatch.ensure().relative_to(ROOT)
-    commands = [f"make -C /src/datapath/{part} style CHECKPATCH={script}" for part in MODULES]
+    commands = [f"make -C /src/{part} style CHECKPATCH={script}" for part in MODULES]
     for part in PROGRAMS:
         sources = " ".join(f"/src/{name}" for name in tracked(f"datapath/{part}/*.c", f"datapath/{part}/*.h"))
         commands.append(
@@ -94,7 +94,7 @@ def style() -> list[str]:
 def sparse() -> list[str]:
     """sparse and -Werror over the kernel modules, in a scratch copy: kbuild writes beside its sources."""
     return all_of(
-        ["cp -a /src/datapath /work/", *(f"make -C /work/datapath/{part} check" for part in MODULES)]
+        ["cp -a /src/datapath /src/suites /work/", *(f"make -C /work/{part} check" for part in MODULES)]
     )
 
 

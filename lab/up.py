@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab import config as configs
 from lab import console, deadline, placement, process
@@ -36,41 +36,60 @@ from lab.real import facts as real_facts
 from lab.state import State
 from lab.supervisor import QMP_FD, Plan
 
+if TYPE_CHECKING:
+    from images.definition import Kernel
+
 #: Seconds with KVM from QEMU's start to the agent's hello; one second is usual.
 BOOT_SECONDS = {"fast": 12.0, "systemd": 30.0}
+#: The variable that names a kernel that reports, for `up` wherever it is called.
+KERNEL = "KERNEL"
 #: Seconds with KVM for the driver to find its cards.
 DRIVER_SECONDS = 6.0
 
 
 @dataclass(frozen=True)
 class Images:
-    """The built images, by place and digest."""
+    """The built images, by place and digest. ``kernel``: one that reports, in place of Debian's."""
 
     tools: Path
     dut: Path
     digests: dict[str, str]
     locked: bool
+    kernel: Kernel | None = None
+
+    @property
+    def start(self) -> Path:
+        """What QEMU starts: Debian's kernel without its decompressor, which costs two seconds."""
+        return self.dut / ("vmlinux" if self.kernel is None else "vmlinuz")
 
     @property
     def identity(self) -> str:
         return " ".join(f"{name}={digest}" for name, digest in sorted(self.digests.items()))
 
 
-def have_images(keep: bool) -> Images:
-    """The images of this checkout, built when missing or stale; with ``keep``, whatever was built last."""
-    from images import build, manifest
+def have_images(keep: bool, kernel: str | None = None) -> Images:
+    """The images of this checkout, built when missing or stale; with ``keep``, whatever was built last.
+
+    ``kernel``: the name of one that reports (images.toml), in place of Debian's.
+    """
+    from images import build, definition, manifest, variant
 
     folder = places.images()
+    reporting = definition.kernel(kernel) if kernel else None
+    names = {"tools": "tools", "dut": reporting.image if reporting else "dut"}
     found: dict[str, Any] = {}
     if keep:
-        for name in ("tools", "dut"):
-            found[name] = manifest.read(folder / name)
-            if found[name] is None:
+        for part, name in names.items():
+            found[part] = manifest.read(folder / name)
+            if found[part] is None:
                 raise LabError(f"there is no image {name} to keep", hint="make images")
     else:
         found = dict(build.ensure(("tools", "dut")))
+        if kernel:
+            found["dut"] = variant.ensure(kernel)
     digests = {name: str(one.digest) for name, one in found.items()}
-    return Images(folder / "tools/root", folder / "dut", digests, all(one.locked for one in found.values()))
+    locked = all(one.locked for one in found.values())
+    return Images(folder / "tools/root", folder / names["dut"], digests, locked, reporting)
 
 
 def make_plan(
@@ -87,7 +106,8 @@ def make_plan(
     """
     together = placement.together(config.placement, found.name) and not config.processors
     machine = command.Machine(
-        kernel=images.dut / "vmlinux",
+        kernel=images.start,
+        arguments=images.kernel.arguments if images.kernel else (),
         initrd=images.dut / "initrd.img",
         root=images.dut / "root.erofs",
         accelerator=found.name,
@@ -114,6 +134,8 @@ def make_plan(
         "profile": profile,
         "images": images.digests,
         "locked": images.locked,
+        "reporting": images.kernel.name if images.kernel else None,
+        "slower": images.kernel.slower if images.kernel else 1.0,
         "config": config.source,
         "cpus": config.cpus,
         "memory": config.memory,
@@ -220,11 +242,13 @@ def up(
     config: Config | None = None,
     keep_images: bool = False,
     renew: bool = False,
+    kernel: str | None = None,
 ) -> State:
     """Have the lab up; returns its state. Raises ``LabError``; however it ends early, nothing is left
     running.
 
     ``renew``: a lab that is up with another image, wiring or profile is replaced, not just reported.
+    ``kernel``: one that reports; default: what the variable KERNEL names, else Debian's own.
     """
     if profile not in BOOT_SECONDS:
         raise LabError(f"there is no boot profile {profile!r}", hint="fast or systemd")
@@ -232,6 +256,7 @@ def up(
         raise LabError("the lab needs root (guest memory, namespaces, KVM)", hint="use sudo, or make lab-up")
     with states.alone(paths, f"waiting for whoever starts or stops lab {paths.name} now"):
         config = config or configs.load()
+        kernel = os.environ.get(KERNEL) or None if kernel is None else kernel
         if config.host is not None:
             from lab.remote import up as elsewhere
 
@@ -239,15 +264,17 @@ def up(
         times = Times()
         if config.real and not states.is_alive(paths):
             real_models(config)  # better now than after minutes of building
-        images = have_images(keep_images)
+        images = have_images(keep_images, kernel)
+        if images.kernel is not None:
+            config = replace(config, memory=max(config.memory, images.kernel.memory))
         times.lap("images")
-        state = already(paths, fingerprint(config, images, profile), renew)
+        state = already(paths, fingerprint(config, images, profile), renew, kernel)
         if state is not None:
             return state
         models = real_models(config)
-        at = accelerator.Images(images.tools, images.dut / "vmlinux", images.identity)
+        at = accelerator.Images(images.tools, images.start, images.identity)
         found = accelerator.find(at, config.cpus, config.accelerator)
-        deadline.set_accelerator(found.name)
+        deadline.set_accelerator(found.name, images.kernel.slower if images.kernel else 1.0)
         times.lap("accelerator")
         if config.count_instructions and found.name != "tcg":
             raise LabError(
@@ -285,8 +312,11 @@ def start(
     return states.read(paths)
 
 
-def already(paths: Paths, wanted: str, renew: bool) -> State | None:
-    """The state of a lab that is up and stays; a broken or unwanted one is ended."""
+def already(paths: Paths, wanted: str, renew: bool, kernel: str | None = None) -> State | None:
+    """The state of a lab that is up and stays; a broken or unwanted one is ended.
+
+    Raises ``LabError`` where a ``kernel`` is asked for and it has another: what runs on it would prove less.
+    """
     if not states.is_alive(paths):
         end(paths)
         return None
@@ -295,6 +325,11 @@ def already(paths: Paths, wanted: str, renew: bool) -> State | None:
     if state.phase == "up" and problem is None:
         if state.facts.get("fingerprint") == wanted:
             return state
+        if kernel and not renew and state.facts.get("reporting") != kernel:
+            raise LabError(
+                f"lab {paths.name} is up with another kernel than {kernel}",
+                hint="make lab-down first, or have another lab beside it (LAB=name)",
+            )
         if not renew:
             console.warn(
                 f"lab {paths.name} is up, but its image, wiring or profile is no longer what is asked for",

@@ -29,18 +29,27 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from images import build
+from images import build, variant
 from lab import api, console, state
 from lab import config as configs
 from lab.errors import LabError
 from lab.paths import Paths
 from suites import bundle, cabling, drawing, health, stop, timeline
 from suites import topology as topologies
+from suites.guest import health as guest_health
 from suites.outside import Outside
 from suites.place import Placed
 from suites.report import origin, recorder
 from suites.report.record import Capture, Origin, messages
-from suites.session import KERNEL, SOCKET_KINDS, Programs, Session, SocketKind, facts
+from suites.session import (
+    KERNEL,
+    LEAKS_SECONDS,
+    SOCKET_KINDS,
+    Programs,
+    Session,
+    SocketKind,
+    facts,
+)
 from suites.topology import Topology
 from suites.traffic import Traffic
 
@@ -188,7 +197,8 @@ def warn_of_other_sources(lab: api.Lab) -> None:
     """A lab that was up already may run what the checkout was before."""
     if lab.facts.get("host"):
         return  # its packages are brought up to date when it comes up
-    image = build.current("dut")
+    reporting = lab.facts.get("reporting")
+    image = variant.current(reporting) if reporting else build.current("dut")
     if image is None or lab.facts["images"].get("dut") != image.digest:
         console.warn(
             f"lab {lab.name} runs an image that is not of these sources: that one is tested",
@@ -277,6 +287,21 @@ def healthy(request: pytest.FixtureRequest, record_property: Any) -> Iterator[No
         pytest.fail(
             f"health check after the test (the guest was replaced):\n  {text}\nbundle: {where}", False
         )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def unleaked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where the kernel looks for it: no file of tests leaves memory that nobody points to any more."""
+    yield
+    session = request.config.stash.get(_SESSION, None)
+    if session is None or not session.lab.facts.get("reporting"):
+        return
+    with timeline.step("looking for leaked memory"):
+        told = session.agent.call(guest_health.leaked, timeout=LEAKS_SECONDS)
+    found = [*told["leaks"], *(f"kernel: {one['text']}" for one in told["messages"] if one["bad"])]
+    if found:
+        session.replace(f"{request.node.nodeid}: {found[0]}")
+        pytest.fail("after the last test of the file:\n  " + "\n  ".join(found), False)
 
 
 # --- dimensions ---------------------------------------------------------------------------------------------

@@ -50,6 +50,10 @@ EXASOCK = SocketKind("exasock", ("exasock",))
 SOCKET_KINDS = (KERNEL, EXASOCK)
 
 
+#: Real seconds to look through the guest's memory for what nobody points to, twice at least.
+LEAKS_SECONDS = 300.0
+
+
 class Programs:
     """The programs under test: started here and nowhere else, so that one parameter says how."""
 
@@ -119,6 +123,8 @@ class Session:
             self.agent.call(namespaces.quiet_ports, devices=list(self.devices.values()))
         for device in self.devices.values():
             self.agent.call(namespaces.change, name=None, device=device, up=True)
+        if self.lab.facts.get("reporting"):
+            self.agent.call(health.leaked, timeout=LEAKS_SECONDS)  # what the boot leaves is no test's
         self.baseline = self.agent.call(health.snapshot, timeout=scaled(6))
 
     def _ends(self) -> dict[str, str]:

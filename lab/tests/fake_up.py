@@ -68,7 +68,11 @@ def install(how: dict[str, str]) -> None:
     """Put the stand-ins in place."""
     nowhere = Path("/nonexistent")
     images = up.Images(nowhere, nowhere, {"dut": "sha256:fake", "tools": "sha256:fake"}, True)
-    up.have_images = lambda keep: images
+
+    def have_images(keep: bool, kernel: str | None = None) -> up.Images:
+        return images
+
+    up.have_images = have_images
     accelerator.find = lambda *_: accelerator.Found("kvm", "a stand-in")
     up.make_plan = fake_plan(how)
 

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ ALARMS = re.compile(
     r"|possible (recursive|circular)|inconsistent lock state|suspicious RCU|soft lockup|hard LOCKUP|hung task"
     r"|blocked for more than|rcu.*(stall|detected)|unregister_netdevice: waiting|NETDEV WATCHDOG"
     r"|transmit queue .* timed out|scheduling while atomic|sleeping function called|Out of memory"
-    r"|page allocation failure"
+    r"|page allocation failure|ref_tracker|ODEBUG|DEBUG_LOCKS_WARN_ON|[Ii]nvalid wait context"
 )
 #: Warnings of a machine that is slow or emulated, which say nothing about what is under test.
 HARMLESS = re.compile(
@@ -32,6 +33,12 @@ HARMLESS = re.compile(
     r"|sched: RT thr|loading out-of-tree module taints|module verification failed|kauditd"
     r"|printk: .* messages suppressed|TCP: request_sock|Possible SYN flooding|neighbour: .*table overflow"
 )
+#: Memory that nobody points to: what the kernel says of it, where it looks for it at all.
+_KMEMLEAK = Path("/sys/kernel/debug/kmemleak")
+#: It takes nothing for lost that is younger (MSECS_MIN_AGE of mm/kmemleak.c), or that a single look found.
+_LEAK_AGE = 5.5
+_LEAK = re.compile(r"^unreferenced object (.*):$")
+_LEAK_FUNCTIONS = 12
 #: A trace of our own, which nobody else's tracing disturbs, of the last frames that the kernel dropped.
 TRACING = Path("/sys/kernel/tracing")
 _DROPS = TRACING / "instances/exalab"
@@ -82,6 +89,43 @@ def messages() -> list[Json]:
         if not int(priority) >> 3:  # facility: the kernel, not a program writing to the log
             bad = bool(ALARMS.search(text)) or (level <= 4 and not HARMLESS.search(text))
             told.append({"level": level, "seconds": int(micros) / 1e6, "text": text, "bad": bad})
+
+
+def leaked() -> Json:
+    """Memory that was allocated and that nobody points to any more, since this was asked last; takes a while.
+
+    {"leaks": a line each, with who allocated it; "messages": what the kernel said meanwhile, but of this}.
+    Nothing where the kernel does not look (CONFIG_DEBUG_KMEMLEAK).
+    """
+    if not _KMEMLEAK.exists():
+        return {"leaks": [], "messages": messages()}
+    end = time.monotonic() + _LEAK_AGE
+    while True:
+        last = time.monotonic() >= end
+        _KMEMLEAK.write_text("scan")
+        if last:
+            break
+    found = leaks(_KMEMLEAK.read_text(errors="replace"))
+    _KMEMLEAK.write_text("clear")
+    return {"leaks": found, "messages": [one for one in messages() if "kmemleak: " not in one["text"]]}
+
+
+def leaks(report: str) -> list[str]:
+    """A line for each object of a report of kmemleak's: what it is, and the calls that allocated it."""
+    found: list[str] = []
+    calls: list[str] = []
+    tracing = False
+    for line in [*report.splitlines(), "unreferenced object end:"]:
+        if head := _LEAK.match(line):
+            if found:
+                found[-1] += ": " + " < ".join(calls[:_LEAK_FUNCTIONS])
+            found.append(f"leaked memory {head[1]}")
+            calls, tracing = [], False
+        elif line.startswith("  backtrace"):
+            tracing = True
+        elif tracing:
+            calls.append(line.split("] ", 1)[-1].strip())
+    return found[:-1]
 
 
 def _watch_drops() -> None:
