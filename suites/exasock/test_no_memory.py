@@ -1,0 +1,75 @@
+"""Every allocation of a call fails once, on a kernel that can have it so (KERNEL=kasan).
+
+    card0:0 --- a      lan0 (VLAN 5)  10.1.0.1/24     the call under test
+    card0:1 --- peer   lan0 (VLAN 5)  10.1.0.2/24     hears what it sent, and answers
+
+What the call says is success or an errno that the kernel's own sockets have, too; what it sent arrives once,
+and a word goes each way afterwards. That nothing leaks and nothing is used after it was freed is what the
+kernel looks for, and the health check finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from lab.deadline import Deadline, scaled
+from suites.exasock import guest_no_memory
+from suites.exasock.compare import SPINNING, Compared
+from suites.exasock.ends import acquaint, peer, subject
+from suites.place import Placed
+from suites.report import recorder
+from suites.session import Session
+from suites.topology import Topology
+
+#: What a call may say when there is no memory.
+ALLOWED = {"ok", "ENOMEM", "ENOBUFS", "EAGAIN"}
+#: Allocations that fail in one call to the guest: each is given a while of its own.
+AT_ONCE = 8
+
+
+@pytest.fixture
+def failing(session: Session, healthy: None) -> None:
+    """A guest whose kernel can fail an allocation."""
+    session.agent.load(guest_no_memory)
+    if not session.agent.call(guest_no_memory.able):
+        kernel = session.agent.hello.kernel
+        pytest.skip(f"{kernel} cannot fail allocations (CONFIG_FAILSLAB): make suites KERNEL=kasan")
+
+
+@pytest.mark.accelerated
+@pytest.mark.expects(r"vmalloc error|VM_FAULT_OOM leaked")
+@pytest.mark.parametrize("step", guest_no_memory.STEPS)
+def test_each_allocation_fails_once(
+    request: pytest.FixtureRequest,
+    place: Callable[[Topology], Placed],
+    compared: Compared,
+    failing: None,
+    step: str,
+) -> None:
+    """N9, N10: whichever allocation of a call fails: an errno or the kernel's way, and nothing is lost."""
+    standing = place(Topology("two ports", (subject("a", "vlan"), peer("vlan"))))
+    acquaint(compared, standing, standing["a"], standing["peer"])
+    worker = compared.programs(SPINNING).worker("no memory")
+    worker.load(guest_no_memory)
+    outcomes: dict[str, int] = {}
+    first, whole = 1, False
+    limit = Deadline(f"every allocation of {step} to have failed", scaled(60))
+    while not whole:
+        limit.check()
+        told = worker.call(
+            guest_no_memory.fail_each,
+            step=step,
+            patience=scaled(0.2),
+            first=first,
+            most=AT_ONCE,
+            timeout=AT_ONCE * scaled(1.5),
+        )
+        for said, count in told["outcomes"].items():
+            outcomes[said] = outcomes.get(said, 0) + count
+        first, whole = first + AT_ONCE, told["whole"]
+    faults = sum(outcomes.values())
+    recorder.notes(request.node).seed = f"{faults} allocations failed: {outcomes}"
+    assert faults > 0, "no allocation was made: the kernel does not fail them"
+    assert set(outcomes) <= ALLOWED, outcomes
