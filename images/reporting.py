@@ -61,10 +61,13 @@ class Built:
 
 
 def presets(kernel: Kernel) -> str:
-    """What `make allnoconfig` is given."""
-    return "".join(
-        (PRESETS / f"{name}.config").read_text(encoding="utf-8") for name in ("common", kernel.name)
-    )
+    """What `make allnoconfig` is given: the options alone, so that a comment makes no other kernel."""
+    lines = [
+        line
+        for name in ("common", kernel.name)
+        for line in (PRESETS / f"{name}.config").read_text(encoding="utf-8").splitlines()
+    ]
+    return "".join(f"{line}\n" for line in lines if line.startswith("CONFIG_"))
 
 
 def key(kernel: Kernel, compiler: str) -> str:
