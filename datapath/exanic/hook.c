@@ -53,7 +53,6 @@ void exanic_rx_hook_unregister(struct exanic_rx_client *client)
 		RCU_INIT_POINTER(exanic_client, NULL);
 	}
 	mutex_unlock(&exanic_client_lock);
-	synchronize_rcu();
 }
 EXPORT_SYMBOL_GPL(exanic_rx_hook_unregister);
 

@@ -4,6 +4,10 @@
  * everything its lookup uses (rule N2), and kept while they are current. Neighbours are
  * not kept: the kernel's table is asked for each datagram, so that a MAC address is what the
  * stack would have used this moment.
+ *
+ * A look-up that finds nothing makes an entry, as each of the kernel's own sends does: only who
+ * sends makes it do so. It is charged to its memory cgroup, except where a timer or the card's poll
+ * sends for a connection, which has one destination.
  */
 
 #include <linux/if_macvlan.h>
@@ -21,7 +25,7 @@
 
 static_assert(EXA_DST_SLOTS <= U16_MAX);
 
-static u32 dst_index(const struct exa_dst_key *key)
+static u32 dst_index(const struct exa_ns *ns, const struct exa_dst_key *key)
 {
 	u32 words[6] = {
 		(__force u32)key->daddr, (__force u32)key->saddr,
@@ -30,7 +34,7 @@ static u32 dst_index(const struct exa_dst_key *key)
 		(u32)key->stream << 1,
 	};
 
-	return jhash2(words, ARRAY_SIZE(words), 0) % EXA_DST_SLOTS;
+	return jhash2(words, ARRAY_SIZE(words), ns->seed) % EXA_DST_SLOTS;
 }
 
 static __always_inline bool keys_match(const struct exa_dst_key *one,
@@ -81,18 +85,18 @@ static enum exasock_reason dst_reason(const struct exa_dst *dst)
 
 static struct exa_dst *dst_make(struct exa_ns *ns, struct sock *sk, const struct exa_dst_key *key)
 {
-	struct exa_dst *dst = kzalloc(sizeof(*dst), GFP_ATOMIC);
+	struct exa_dst *dst = kzalloc(sizeof(*dst), GFP_ATOMIC | __GFP_ACCOUNT);
 	struct flowi4 fl4;
 
 	if (!dst)
 		return NULL;
 	dst->key = *key;
-	dst->gen = READ_ONCE(ns->gen);
-	smp_rmb();	/* before what it stands for */
+	dst->flags = inet_sk_flowi_flags(sk);
+	dst->gen = smp_load_acquire(&ns->gen);	/* before the device is looked for: see iface.c */
 	flowi4_init_output(&fl4, key->oif, key->mark, key->tos & INET_DSCP_MASK,
 			   key->local ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
 			   key->stream ? IPPROTO_TCP : IPPROTO_UDP,
-			   inet_sk_flowi_flags(sk), key->daddr, key->saddr, key->dport,
+			   dst->flags, key->daddr, key->saddr, key->dport,
 			   key->sport, KUIDT_INIT(key->uid));
 	dst->rt = ip_route_output_flow(ns->net, &fl4, sk);
 	if (IS_ERR(dst->rt)) {
@@ -108,9 +112,10 @@ static struct exa_dst *dst_make(struct exa_ns *ns, struct sock *sk, const struct
 }
 
 static __always_inline bool dst_is(const struct exa_dst *dst, const struct exa_ns *ns,
-				   const struct exa_dst_key *key)
+				   const struct sock *sk, const struct exa_dst_key *key)
 {
-	return dst && keys_match(&dst->key, key) && dst_current(dst, ns);
+	return dst && keys_match(&dst->key, key) && dst->flags == inet_sk_flowi_flags(sk) &&
+	       dst_current(dst, ns);
 }
 
 static struct exa_dst *dst_find_at(struct exa_ns *ns, struct sock *sk,
@@ -119,7 +124,7 @@ static struct exa_dst *dst_find_at(struct exa_ns *ns, struct sock *sk,
 	struct exa_dst __rcu **at = &ns->dst[index];
 	struct exa_dst *dst = rcu_dereference(*at), *old;
 
-	if (dst_is(dst, ns, key))
+	if (dst_is(dst, ns, sk, key))
 		return dst;
 	dst = dst_make(ns, sk, key);
 	if (!dst)
@@ -143,9 +148,9 @@ struct exa_dst *exa_dst_find(struct exa_ns *ns, struct sock *sk, const struct ex
 	struct exa_dst *dst = rcu_dereference(ns->dst[READ_ONCE(*at)]);
 	u32 index;
 
-	if (likely(dst_is(dst, ns, key)))
+	if (likely(dst_is(dst, ns, sk, key)))
 		return dst;
-	index = dst_index(key);
+	index = dst_index(ns, key);
 	WRITE_ONCE(*at, index);
 	return dst_find_at(ns, sk, key, index);
 }
@@ -175,17 +180,23 @@ static enum exasock_reason group_mac(const struct exa_dst *dst, const struct soc
 	return EXASOCK_R_NONE;
 }
 
-/* A macvlan in bridge mode reaches another one on the same device without the wire */
+/*
+ * A macvlan in bridge mode reaches another one on the same device without the wire. That an address
+ * is none of theirs is kept together with the number of changes among them that were seen before it
+ * was looked for (macvlan_changed() in iface.c).
+ */
 static bool on_this_host(struct exa_dst *dst, const u8 *mac)
 {
 	const struct exa_iface *iface = dst->iface;
-	u64 packed = ether_addr_to_u64(mac);
 	struct net_device *upper;
 	struct list_head *at;
+	u64 packed;
 
 	if (!iface->macvlan ||
 	    ((struct macvlan_dev *)netdev_priv(iface->dev))->mode != MACVLAN_MODE_BRIDGE)
 		return false;
+	/* before they are looked at */
+	packed = ether_addr_to_u64(mac) | (u64)smp_load_acquire(&iface->siblings) << 48;
 	if (READ_ONCE(dst->mac) == packed)
 		return false;
 	netdev_for_each_upper_dev_rcu(iface->chain[1], upper, at)

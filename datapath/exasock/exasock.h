@@ -9,8 +9,10 @@
  *
  * Nothing here keeps a socket, a device or a namespace alive.
  *
- * Lock order: RTNL, exa_mutex, struct exa_attachment.lock, sk_callback_lock, struct
- * exa_attachment_kind.lock.
+ * Lock order: RTNL, exa_port_equipping, exa_mutex, struct exa_attachment.lock, sk_callback_lock,
+ * struct exa_attachment_kind.lock.
+ * With exa_mutex held nothing is allocated and no grace period is waited for (rule B5): whoever
+ * holds RTNL may wait for it.
  */
 #ifndef EXASOCK_H
 #define EXASOCK_H
@@ -22,6 +24,7 @@
 #include <linux/mutex.h>
 #include <linux/netdevice.h>
 #include <linux/rcupdate.h>
+#include <linux/seqlock.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
@@ -47,12 +50,15 @@ struct exa_txq;
 /* A port of a card that some namespace's device stands on */
 struct exa_port {
 	struct net_device *dev;
-	struct list_head list;
-	unsigned int users;		/* under exa_mutex */
+	struct list_head list;		/* exa_ports, under exa_mutex */
+	struct list_head existing;	/* until its transmit memory is given back */
+	struct list_head ifaces;	/* on it, of all namespaces; under exa_mutex */
+	unsigned int users;		/* the same */
+	unsigned int round;		/* when transmit queues were tried for it; the same */
 	u32 gathering;			/* in NAPI: the poll whose rest the stack must get, */
 	enum exasock_reason gathering_for;	/* and why */
 	struct exa_txq __rcu *txq[EXA_TXQS];
-	struct rcu_head rcu;
+	struct rcu_work free;
 };
 
 /*
@@ -63,6 +69,7 @@ struct exa_iface {
 	struct hlist_node node;		/* by port, tag and address */
 	struct hlist_node group;	/* by port and tag: takes multicast */
 	struct list_head list;		/* in its namespace */
+	struct list_head beside;	/* on its port, or where it is under way */
 	struct exa_ns *ns;
 	struct exa_port *port;
 	struct net_device *dev;
@@ -73,26 +80,49 @@ struct exa_iface {
 	u8 mac[ETH_ALEN];
 	bool macvlan;
 	bool up;			/* cleared before it goes */
+	u16 siblings;			/* of a macvlan: grows when those beside it change */
 	struct exa_settling settling;
 	struct rcu_head rcu;
 };
 
+/*
+ * May the datagrams of one flow be delivered here? Written under struct exa_ns.lock, read by the
+ * sequence count; see flow.c.
+ */
+struct exa_flow {
+	seqcount_t sequence;
+	__be32 saddr;
+	__be32 daddr;
+	int ifindex;
+	int rp_filter;
+	int genid;			/* of the namespace's routes */
+	unsigned int gen;		/* of its devices */
+	__be32 spec_dst;
+	u32 used;			/* when, about: see flow_now() */
+	u8 tos;
+	bool local;
+	bool known;			/* it says something */
+};
+
 /* State of a namespace that has attachments, or had them a moment ago */
 struct exa_ns {
-	struct list_head list;		/* exa_namespaces, under exa_mutex */
 	struct net *net;		/* not referenced: who gets here by a socket has it */
+	unsigned int gen;		/* of its devices: grows after one has come or gone */
+	u32 seed;			/* of its tables: not known outside */
+	bool bypass;			/* EXASOCK_SET_BYPASS_FILTERS */
+	bool left;			/* no more devices, no more users */
 	u64 cookie;
+	struct list_head list;		/* exa_namespaces, under exa_mutex */
 	refcount_t refs;		/* to this memory */
 	unsigned int users;		/* attachments, under exa_mutex */
 	unsigned long idle_since;	/* jiffies, when there are none; the same */
-	bool left;			/* no more devices, no more users */
-	unsigned int gen;		/* of its devices: grows when one comes or goes */
-	bool bypass;			/* EXASOCK_SET_BYPASS_FILTERS */
 	struct list_head ifaces;
 	struct hlist_head attached[EXA_KINDS];	/* their kind's lock, read under RCU */
+	spinlock_t holding_lock;	/* inside struct exa_attachment.lock */
+	struct list_head holding;	/* those that have held something: see exa_flush_ns() */
 	spinlock_t lock;		/* replacing what follows */
 	struct exa_dst __rcu *dst[EXA_DST_SLOTS];
-	struct exa_flow __rcu *flow[EXA_FLOW_SLOTS];
+	struct exa_flow flow[EXA_FLOW_SLOTS];
 	struct rcu_head rcu;
 };
 
@@ -160,6 +190,7 @@ struct exa_sock {
 	bool over;			/* nothing is held any more */
 	u32 head;			/* number that comes next */
 	u32 oldest;			/* first one that may still be held */
+	struct list_head holding;	/* in its namespace, under its holding_lock */
 	struct exa_held *held;		/* by slot */
 	struct hrtimer timer;
 	struct exasock_control *control;	/* scribbled over by the process */
@@ -192,11 +223,23 @@ void exa_ns_stop(void);
 int exa_setting(struct exasock_setting *setting);
 void exa_refused(const struct exa_attachment_kind *kind, const struct net *net, int err);
 
-/* iface.c */
+/* port.c */
+struct exa_port *exa_port_alloc(struct net_device *dev);
+struct exa_port *exa_port_join(struct exa_port *fresh);
+struct exa_port *exa_port_find(const struct net_device *dev);
+void exa_port_put(struct exa_port *port);
+void exa_port_unregistered(const struct net_device *dev);
+void exa_ports_equip(void);
 void exa_ports_retry(void);
+int exa_ports_setup(void);
+void exa_ports_teardown(void);
+
+/* iface.c */
 int exa_iface_register(void);
 void exa_iface_unregister(void);
-void exa_ifaces_scan(struct exa_ns *ns);
+void exa_ifaces_find(struct net *net, struct list_head *fresh);
+void exa_ifaces_publish(struct list_head *fresh);
+void exa_ifaces_discard(struct list_head *fresh);
 void exa_ifaces_drop(struct exa_ns *ns);
 struct exa_iface *exa_iface_of_frame(const struct net_device *port, u16 vid, const u8 *mac,
 				     bool group);
@@ -212,7 +255,6 @@ struct exasock_slot *exa_slot(const struct exa_sock *es, u32 number);
 extern struct exa_attachment_kind exa_sock_kind;
 int exa_socks_setup(void);
 struct exa_sock *exa_sock_find(const struct sock *sk);
-void exa_flush_all(void);
 
 /* hold.c */
 void exa_hold_start(struct exa_sock *es);
@@ -228,7 +270,9 @@ enum exasock_reason exa_hold(struct exa_sock *es, const struct exa_iface *iface,
 			     const struct exa_packet *packet, const struct exa_telling *telling);
 bool exa_pass(struct exa_sock *es, const struct exanic_rx_frame *frame,
 	      enum exasock_reason reason, bool alone);
+void exa_hold_end(struct exa_sock *es);
 void exa_flush_ns(struct exa_ns *ns);
+void exa_flush_device(struct exa_ns *ns);
 void exa_flush(struct exa_sock *es, enum exasock_reason reason);
 void exa_flush_for(struct exa_sock *es, enum exasock_reason reason);
 
@@ -264,7 +308,7 @@ enum exasock_reason exa_rx_options(struct sock *sk, const struct exa_packet *pac
 /* flow.c */
 bool exa_flow_local(struct exa_ns *ns, const struct exa_iface *iface,
 		    const struct exa_packet *packet, __be32 *spec_dst);
-void exa_flows_drop(struct exa_ns *ns);
+void exa_flows_init(struct exa_ns *ns);
 
 /* obstacle.c */
 enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface);
@@ -290,13 +334,14 @@ struct exa_dst_key {
 struct exa_dst {
 	struct exa_dst_key key;
 	unsigned int gen;		/* of the namespace's devices */
+	u8 flags;			/* of the lookup, that the socket's options made */
 	struct rtable *rt;
 	bool plain;			/* the route is the kernel's own, nothing transforms it */
 	__be32 source;			/* what the route chose */
 	u32 mtu;			/* without what path MTU discovery found */
 	enum exasock_reason reason;	/* nothing can be sent there past the stack */
 	struct exa_iface *iface;	/* valid while gen is */
-	u64 mac;			/* last one seen not to be a macvlan's on this host */
+	u64 mac;			/* last one seen not to be on this host; see dst.c */
 	struct rcu_head rcu;
 };
 
@@ -315,6 +360,7 @@ void exa_dsts_drop(struct exa_ns *ns);
 long exa_send(const struct exa_context *context, const struct exasock_send *send);
 
 /* txq.c */
+bool exa_txqs_complete(const struct exa_port *port);
 void exa_txqs_alloc(struct exa_port *port);
 void exa_txqs_free(struct exa_port *port);
 enum exasock_reason exa_txq_send(struct exa_port *port, u8 *image, u32 bytes);

@@ -3,6 +3,14 @@
  * Would the stack deliver this datagram to this host? Its own input route says so, source
  * validation included (rp_filter, martians), and is asked once for each flow: the answer
  * stands until the namespace's routes or addresses change, or what rp_filter says.
+ *
+ * Sources are whatever the wire says, so nothing is allocated for one: the table is a part of the
+ * namespace's state, charged with it. An entry that was used lately stays, so no flood of sources
+ * takes away the entry of one that has datagrams; one without asks the stack each time, which
+ * is what the datagram would cost there. Nobody outside knows which flows share an entry.
+ *
+ * Where a policy rule looks at protocol or ports, the answer is not the flow's: the stack is asked
+ * each time.
  */
 
 #include <linux/inetdevice.h>
@@ -16,19 +24,6 @@
 
 #include "exasock.h"
 
-struct exa_flow {
-	__be32 saddr;
-	__be32 daddr;
-	int ifindex;
-	u8 tos;
-	bool local;
-	int rp_filter;
-	int genid;			/* of the namespace's routes */
-	unsigned int gen;		/* of its devices */
-	__be32 spec_dst;
-	struct rcu_head rcu;
-};
-
 /* Changed while routes stay: the stack looks at it for every datagram */
 static int rp_filter(const struct exa_iface *iface)
 {
@@ -37,10 +32,28 @@ static int rp_filter(const struct exa_iface *iface)
 	return in_dev ? IN_DEV_RPFILTER(in_dev) : 0;
 }
 
-static u32 flow_index(const struct exa_packet *packet, int ifindex)
+static u32 flow_index(const struct exa_ns *ns, const struct exa_packet *packet, int ifindex)
 {
 	return jhash_3words((__force u32)packet->saddr, (__force u32)packet->daddr,
-			    (u32)ifindex << 8 | packet->tos, 0) % EXA_FLOW_SLOTS;
+			    (u32)ifindex << 8 | packet->tos, ns->seed) % EXA_FLOW_SLOTS;
+}
+
+/* In about seconds: 256 ticks */
+static u32 flow_now(void)
+{
+	unsigned long ticks = jiffies;
+
+	return ticks >> 8;
+}
+
+/* Do the namespace's rules look at more than addresses? */
+static bool flow_rules_dissect(const struct net *net)
+{
+#ifdef CONFIG_IP_MULTIPLE_TABLES
+	return READ_ONCE(net->ipv4.fib_rules_require_fldissect);
+#else
+	return false;
+#endif
 }
 
 /* The address of ours that an answer would come from (fib_compute_spec_dst) */
@@ -99,13 +112,9 @@ static bool route_local(const struct exa_iface *iface, const struct exa_packet *
 	return local;
 }
 
-static struct exa_flow *flow_make(struct exa_ns *ns, const struct exa_iface *iface,
-				  const struct exa_packet *packet)
+static void flow_make(struct exa_flow *flow, struct exa_ns *ns, const struct exa_iface *iface,
+		      const struct exa_packet *packet)
 {
-	struct exa_flow *flow = kmalloc(sizeof(*flow), GFP_ATOMIC);
-
-	if (!flow)
-		return NULL;
 	flow->saddr = packet->saddr;
 	flow->daddr = packet->daddr;
 	flow->ifindex = iface->ifindex;
@@ -116,51 +125,86 @@ static struct exa_flow *flow_make(struct exa_ns *ns, const struct exa_iface *ifa
 	smp_rmb();
 	flow->local = route_local(iface, packet);
 	flow->spec_dst = flow->local ? answer_source(ns->net, iface, packet) : 0;
-	return flow;
+	flow->used = flow_now();
+	flow->known = true;
 }
 
-static bool flow_matches(const struct exa_flow *flow, struct exa_ns *ns,
-			 const struct exa_iface *iface, const struct exa_packet *packet)
+static __always_inline bool flow_current(const struct exa_flow *flow, const struct exa_ns *ns)
+{
+	return flow->known && flow->genid == rt_genid_ipv4(ns->net) &&
+	       flow->gen == READ_ONCE(ns->gen);
+}
+
+static __always_inline bool flow_matches(const struct exa_flow *flow, const struct exa_ns *ns,
+					 const struct exa_iface *iface,
+					 const struct exa_packet *packet)
 {
 	return flow->saddr == packet->saddr && flow->daddr == packet->daddr &&
 	       flow->ifindex == iface->ifindex && flow->tos == packet->tos &&
-	       flow->rp_filter == rp_filter(iface) &&
-	       flow->genid == rt_genid_ipv4(ns->net) && flow->gen == READ_ONCE(ns->gen);
+	       flow->rp_filter == rp_filter(iface) && flow_current(flow, ns);
+}
+
+/* In the place of one that is not current, or was not used lately */
+static void flow_keep(struct exa_flow *at, struct exa_ns *ns, const struct exa_flow *fresh)
+{
+	spin_lock_bh(&ns->lock);
+	if (!flow_current(at, ns) || fresh->used - READ_ONCE(at->used) > 1 ||
+	    (at->saddr == fresh->saddr && at->daddr == fresh->daddr &&
+	     at->ifindex == fresh->ifindex && at->tos == fresh->tos)) {
+		write_seqcount_begin(&at->sequence);
+		at->saddr = fresh->saddr;
+		at->daddr = fresh->daddr;
+		at->ifindex = fresh->ifindex;
+		at->tos = fresh->tos;
+		at->rp_filter = fresh->rp_filter;
+		at->gen = fresh->gen;
+		at->genid = fresh->genid;
+		at->local = fresh->local;
+		at->spec_dst = fresh->spec_dst;
+		at->used = fresh->used;
+		at->known = true;
+		write_seqcount_end(&at->sequence);
+	}
+	spin_unlock_bh(&ns->lock);
+}
+
+static noinline bool flow_ask(struct exa_flow *at, struct exa_ns *ns, const struct exa_iface *iface,
+			      const struct exa_packet *packet, __be32 *spec_dst)
+{
+	struct exa_flow fresh;
+
+	flow_make(&fresh, ns, iface, packet);
+	*spec_dst = fresh.spec_dst;
+	if (!flow_rules_dissect(ns->net))
+		flow_keep(at, ns, &fresh);
+	return fresh.local;
 }
 
 /* Under RCU in NAPI. @spec_dst: what IP_PKTINFO tells. */
 bool exa_flow_local(struct exa_ns *ns, const struct exa_iface *iface,
 		    const struct exa_packet *packet, __be32 *spec_dst)
 {
-	struct exa_flow __rcu **at = &ns->flow[flow_index(packet, iface->ifindex)];
-	struct exa_flow *flow = rcu_dereference(*at), *old;
+	struct exa_flow *flow = &ns->flow[flow_index(ns, packet, iface->ifindex)];
+	unsigned int sequence = raw_read_seqcount(&flow->sequence);
 	bool local;
 
-	if (!flow || !flow_matches(flow, ns, iface, packet)) {
-		flow = flow_make(ns, iface, packet);
-		if (!flow)
-			return false;
-		spin_lock_bh(&ns->lock);
-		old = rcu_replace_pointer(*at, flow, lockdep_is_held(&ns->lock));
-		spin_unlock_bh(&ns->lock);
-		if (old)
-			kfree_rcu(old, rcu);
-	}
+	/* while it is written it is nobody's: no waiting */
+	if (unlikely(sequence & 1 || !flow_matches(flow, ns, iface, packet) ||
+		     flow_rules_dissect(ns->net)))
+		return flow_ask(flow, ns, iface, packet, spec_dst);
 	local = flow->local;
 	*spec_dst = flow->spec_dst;
+	if (unlikely(read_seqcount_retry(&flow->sequence, sequence)))
+		return flow_ask(flow, ns, iface, packet, spec_dst);
+	if (unlikely(READ_ONCE(flow->used) != flow_now()))
+		WRITE_ONCE(flow->used, flow_now());
 	return local;
 }
 
-void exa_flows_drop(struct exa_ns *ns)
+void exa_flows_init(struct exa_ns *ns)
 {
-	struct exa_flow *old;
 	unsigned int i;
 
-	spin_lock_bh(&ns->lock);
-	for (i = 0; i < EXA_FLOW_SLOTS; i++) {
-		old = rcu_replace_pointer(ns->flow[i], NULL, lockdep_is_held(&ns->lock));
-		if (old)
-			kfree_rcu(old, rcu);
-	}
-	spin_unlock_bh(&ns->lock);
+	for (i = 0; i < EXA_FLOW_SLOTS; i++)
+		seqcount_init(&ns->flow[i].sequence);
 }

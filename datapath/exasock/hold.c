@@ -150,14 +150,59 @@ bool exa_pass(struct exa_sock *es, const struct exanic_rx_frame *frame,
 	return skb;
 }
 
-/* What any socket of the namespace has held goes to the stack */
+/*
+ * It has something held: a frame that may be anybody's finds it. It stays in the list until then,
+ * for a datagram more costs nothing so, and to be found with nothing held costs little once.
+ */
+static void hold_list(struct exa_sock *es)
+{
+	spin_lock(&es->ns->holding_lock);
+	list_add_tail(&es->holding, &es->ns->holding);
+	spin_unlock(&es->ns->holding_lock);
+}
+
+/* Detached: nothing is held for it any more, and it is not found in the list */
+void exa_hold_end(struct exa_sock *es)
+{
+	spin_lock_bh(&es->ns->holding_lock);
+	list_del_init(&es->holding);
+	spin_unlock_bh(&es->ns->holding_lock);
+}
+
+/*
+ * What any socket of the namespace has held goes to the stack. Only those are looked at that have
+ * held something since the last such frame, so that a flood of them costs each what one costs
+ * (rule B3). Under RCU: one that is taken out of the list here is not freed meanwhile. What is held
+ * by another port's poll after it was taken out is not before this frame.
+ */
 void exa_flush_ns(struct exa_ns *ns)
+{
+	LIST_HEAD(found);
+	struct exa_sock *es;
+
+	if (list_empty(&ns->holding))
+		return;
+	spin_lock_bh(&ns->holding_lock);
+	list_splice_init(&ns->holding, &found);
+	while (!list_empty(&found)) {
+		es = list_first_entry(&found, struct exa_sock, holding);
+		list_del_init(&es->holding);
+		spin_unlock_bh(&ns->holding_lock);
+		exa_flush(es, EXASOCK_R_HEADER);
+		spin_lock_bh(&ns->holding_lock);
+	}
+	spin_unlock_bh(&ns->holding_lock);
+}
+
+/* A device of the namespace is going: what came by it is delivered now */
+void exa_flush_device(struct exa_ns *ns)
 {
 	struct exa_sock *es;
 
+	rcu_read_lock();
 	hlist_for_each_entry_rcu(es, &ns->attached[EXA_SOCKS], sibling)
-		if (READ_ONCE(es->oldest) != READ_ONCE(es->head))
-			exa_flush(es, EXASOCK_R_HEADER);
+		exa_flush(es, EXASOCK_R_DEVICE);
+	rcu_read_unlock();
 }
 
 /* The first one that is still held decides; those after it are younger */
@@ -192,6 +237,7 @@ unlock:
 
 void exa_hold_start(struct exa_sock *es)
 {
+	INIT_LIST_HEAD(&es->holding);
 	hrtimer_setup(&es->timer, hold_timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_SOFT);
 }
 
@@ -340,6 +386,8 @@ static enum exasock_reason hold(struct exa_sock *es, const struct exa_iface *ifa
 		es->oldest = (es->head - exa_slots) & EXASOCK_NUMBER_MASK;
 	smp_store_release(&es->ring->head, es->head);	/* read first by readers */
 	count(&es->ring->rx_held);
+	if (unlikely(list_empty(&es->holding)))
+		hold_list(es);
 	if (!hrtimer_is_queued(&es->timer))
 		hrtimer_start(&es->timer, ns_to_ktime(exa_hold_ns()), HRTIMER_MODE_REL_SOFT);
 	return EXASOCK_R_NONE;

@@ -3,6 +3,14 @@
  * The devices of namespaces that have attachments, as frames name them: port of a
  * card, VLAN tag, destination address (rule N3). Kept by the kernel's own news of
  * net devices: one is here while it is up and all below it is.
+ *
+ * News of other devices cost nobody anything, and news of one concern only what stands on it: the
+ * devices of one port are linked, and a change is told to the namespaces of those it takes away.
+ *
+ * What others keep by a generation (destinations, flows) is made in the order: read the generation,
+ * then look a device up. So here it is the other way round: a device is published, or can be found
+ * no more, and then the generation grows (iface_generation_grow). Who has read the new one cannot
+ * have found what is gone.
  */
 
 #include <linux/etherdevice.h>
@@ -19,7 +27,6 @@
 
 static DEFINE_HASHTABLE(exa_ifaces, IFACE_BITS);	/* written under exa_mutex */
 static DEFINE_HASHTABLE(exa_groups, IFACE_BITS);
-static LIST_HEAD(exa_ports);				/* under exa_mutex */
 static u32 exa_iface_seed;
 
 static u32 iface_hash(const struct net_device *port, u16 vid, const u8 *mac)
@@ -66,88 +73,58 @@ struct exa_iface *exa_iface_of_dev(struct exa_ns *ns, const struct net_device *d
 	return NULL;
 }
 
-static struct exa_port *port_find(const struct net_device *dev)
-{
-	struct exa_port *port;
-
-	list_for_each_entry(port, &exa_ports, list)
-		if (port->dev == dev)
-			return port;
-	return NULL;
-}
-
-static struct exa_port *port_get(struct net_device *dev)
-{
-	struct exa_port *port = port_find(dev);
-
-	if (!port) {
-		port = kzalloc(sizeof(*port), GFP_KERNEL);
-		if (!port)
-			return NULL;
-		port->dev = dev;
-		list_add(&port->list, &exa_ports);
-		exa_txqs_alloc(port);
-	}
-	port->users++;
-	return port;
-}
-
-/* Ports without transmit memory: somebody may have given back what there is meanwhile */
-static void ports_retry(struct work_struct *work)
-{
-	struct exa_port *port;
-
-	mutex_lock(&exa_mutex);
-	list_for_each_entry(port, &exa_ports, list)
-		exa_txqs_alloc(port);
-	mutex_unlock(&exa_mutex);
-}
-
-static DECLARE_DELAYED_WORK(exa_ports_work, ports_retry);
-
-/* Soon, however often it is said. Any context. */
-void exa_ports_retry(void)
-{
-	schedule_delayed_work(&exa_ports_work, HZ / 10);
-}
-
-static void port_put(struct exa_port *port)
-{
-	if (--port->users)
-		return;
-	list_del(&port->list);
-	exa_txqs_free(port);
-	kfree_rcu(port, rcu);
-}
-
 /*
  * What stands between @dev and a card, from the top: a macvlan, a VLAN, a port, each of
  * the first two at most once. Other orders exist; the stack's own rules for them are
- * intricate, so their traffic is left to it. False: not ours.
+ * intricate, so their traffic is left to it. The number of devices; 0: not on a card. Under RTNL.
  */
-static bool chain_build(struct exa_iface *iface, struct net_device *dev)
+static unsigned int chain_build(struct net_device *dev, struct net_device **chain)
 {
-	iface->dev = dev;
-	if (netif_is_macvlan(dev)) {
-		const struct macvlan_dev *vlan = netdev_priv(dev);
+	unsigned int depth = 0;
 
-		/* a source mode one is not found by destination */
-		if (vlan->mode == MACVLAN_MODE_SOURCE)
-			return false;
-		iface->macvlan = true;
-		iface->chain[iface->depth++] = dev;
-		dev = vlan->lowerdev;
+	if (netif_is_macvlan(dev)) {
+		chain[depth++] = dev;
+		dev = ((const struct macvlan_dev *)netdev_priv(dev))->lowerdev;
 	}
 	if (is_vlan_dev(dev)) {
-		if (vlan_dev_vlan_proto(dev) != htons(ETH_P_8021Q))
-			return false;
-		iface->vid = vlan_dev_vlan_id(dev);
-		iface->chain[iface->depth++] = dev;
+		chain[depth++] = dev;
 		dev = vlan_dev_priv(dev)->real_dev;
 	}
 	if (!exanic_is_port(dev))
-		return false;
-	iface->chain[iface->depth++] = dev;
+		return 0;
+	chain[depth++] = dev;
+	return depth;
+}
+
+/* The port that @dev is or stands on, or NULL. Under RTNL. */
+static struct net_device *device_port(struct net_device *dev)
+{
+	struct net_device *chain[EXA_CHAIN];
+	unsigned int depth = chain_build(dev, chain);
+
+	return depth ? chain[depth - 1] : NULL;
+}
+
+/* False: its frames are not told by port, tag and destination address */
+static bool chain_suits(struct exa_iface *iface)
+{
+	unsigned int i;
+
+	for (i = 0; i < iface->depth; i++) {
+		struct net_device *dev = iface->chain[i];
+
+		if (netif_is_macvlan(dev)) {
+			/* a source mode one is not found by destination */
+			if (((const struct macvlan_dev *)netdev_priv(dev))->mode ==
+			    MACVLAN_MODE_SOURCE)
+				return false;
+			iface->macvlan = true;
+		} else if (is_vlan_dev(dev)) {
+			if (vlan_dev_vlan_proto(dev) != htons(ETH_P_8021Q))
+				return false;
+			iface->vid = vlan_dev_vlan_id(dev);
+		}
+	}
 	return true;
 }
 
@@ -171,24 +148,82 @@ static bool chain_has(const struct exa_iface *iface, const struct net_device *de
 	return false;
 }
 
-static void iface_add(struct exa_ns *ns, struct net_device *dev)
+/* After a device of the namespace was published, or can be found no more. Under exa_mutex. */
+static void iface_generation_grow(struct exa_ns *ns)
+{
+	/* with the acquiring reads of whoever looks a device up after it */
+	smp_store_release(&ns->gen, ns->gen + 1);
+}
+
+/*
+ * What @dev would be among ours, with the port that it may be the first on; NULL: its traffic goes
+ * through the kernel. Under RTNL, without exa_mutex.
+ */
+static struct exa_iface *iface_alloc(struct net_device *dev)
+{
+	struct net_device *chain[EXA_CHAIN];
+	unsigned int depth = chain_build(dev, chain);
+	struct exa_iface *iface;
+
+	if (!depth)
+		return NULL;
+	iface = kzalloc(sizeof(*iface), GFP_KERNEL);
+	if (!iface)
+		return NULL;
+	iface->dev = dev;
+	iface->depth = depth;
+	memcpy(iface->chain, chain, depth * sizeof(chain[0]));
+	if (!chain_suits(iface) || !chain_up(iface))
+		goto free;
+	iface->port = exa_port_alloc(chain[depth - 1]);
+	if (!iface->port)
+		goto free;
+	iface->ifindex = dev->ifindex;
+	ether_addr_copy(iface->mac, dev->dev_addr);
+	return iface;
+free:
+	kfree(iface);
+	return NULL;
+}
+
+static int iface_find(struct net_device *dev, struct netdev_nested_priv *fresh)
 {
 	struct exa_iface *iface;
 
-	if (exa_iface_of_dev(ns, dev))
-		return;
-	iface = kzalloc(sizeof(*iface), GFP_KERNEL);
-	if (!iface)
-		return;	/* its traffic goes through the kernel */
-	if (!chain_build(iface, dev) || !chain_up(iface))
-		goto free;
-	iface->port = port_get(iface->chain[iface->depth - 1]);
-	if (!iface->port)
-		goto free;
+	/* only under RTNL does a namespace get its state */
+	if (!(dev->flags & IFF_UP) || !READ_ONCE(exa_pernet(dev_net(dev))->ns))
+		return 0;
+	iface = iface_alloc(dev);
+	if (iface)
+		list_add_tail(&iface->beside, (struct list_head *)fresh->data);
+	return 0;
+}
+
+/* All of a namespace that are up, for exa_ifaces_publish(). Under RTNL, without exa_mutex. */
+void exa_ifaces_find(struct net *net, struct list_head *fresh)
+{
+	struct exa_iface *iface;
+	struct net_device *dev;
+
+	ASSERT_RTNL();
+	for_each_netdev(net, dev) {
+		iface = dev->flags & IFF_UP ? iface_alloc(dev) : NULL;
+		if (iface)
+			list_add_tail(&iface->beside, fresh);
+	}
+}
+
+/* From now on frames find it, unless it is known or its namespace has no state any more */
+static bool iface_publish(struct exa_iface *iface)
+{
+	struct exa_ns *ns = exa_pernet(dev_net(iface->dev))->ns;
+
+	if (!ns || exa_iface_of_dev(ns, iface->dev))
+		return false;
 	iface->ns = ns;
-	iface->ifindex = dev->ifindex;
-	ether_addr_copy(iface->mac, dev->dev_addr);
+	iface->port = exa_port_join(iface->port);
 	iface->up = true;
+	list_move(&iface->beside, &iface->port->ifaces);
 	list_add_rcu(&iface->list, &ns->ifaces);
 	hash_add_rcu(exa_ifaces, &iface->node,
 		     iface_hash(iface->port->dev, iface->vid, iface->mac));
@@ -196,130 +231,177 @@ static void iface_add(struct exa_ns *ns, struct net_device *dev)
 		hash_add_rcu(exa_groups, &iface->group,
 			     iface_hash(iface->port->dev, iface->vid, NULL));
 	exa_settle(&iface->settling);
-	WRITE_ONCE(ns->gen, ns->gen + 1);
-	return;
-free:
-	kfree(iface);
+	iface_generation_grow(ns);
+	return true;
 }
 
-/* Who found it before may still use it until a grace period is over, but sees it down */
+/* Those that cannot be used stay in the list, for exa_ifaces_discard(). Under exa_mutex. */
+void exa_ifaces_publish(struct list_head *fresh)
+{
+	struct exa_iface *iface, *next;
+
+	lockdep_assert_held(&exa_mutex);
+	list_for_each_entry_safe(iface, next, fresh, beside)
+		iface_publish(iface);
+}
+
+void exa_ifaces_discard(struct list_head *fresh)
+{
+	struct exa_iface *iface, *next;
+
+	list_for_each_entry_safe(iface, next, fresh, beside) {
+		kfree(iface->port);
+		kfree(iface);
+	}
+}
+
+/*
+ * It is down for us already. Who found it before may still use it until a grace period is over,
+ * but sees that.
+ */
 static void iface_remove(struct exa_iface *iface)
 {
-	struct exa_ns *ns = iface->ns;
-
-	WRITE_ONCE(iface->up, false);
-	WRITE_ONCE(ns->gen, ns->gen + 1);
 	hash_del_rcu(&iface->node);
 	if (!iface->macvlan)
 		hash_del_rcu(&iface->group);
 	list_del_rcu(&iface->list);
-	port_put(iface->port);
+	iface_generation_grow(iface->ns);
+	list_del(&iface->beside);
+	exa_port_put(iface->port);
 	kfree_rcu(iface, rcu);
 }
 
-/* All that are up, for a namespace that has just got its state. Under RTNL and exa_mutex. */
-void exa_ifaces_scan(struct exa_ns *ns)
-{
-	struct net_device *dev;
-
-	ASSERT_RTNL();
-	for_each_netdev(ns->net, dev)
-		if (dev->flags & IFF_UP)
-			iface_add(ns, dev);
-}
-
+/* Of a namespace that ends: its sockets are gone */
 void exa_ifaces_drop(struct exa_ns *ns)
 {
 	struct exa_iface *iface, *next;
 
-	list_for_each_entry_safe(iface, next, &ns->ifaces, list)
+	list_for_each_entry_safe(iface, next, &ns->ifaces, list) {
+		WRITE_ONCE(iface->up, false);
 		iface_remove(iface);
+	}
 }
 
-/* @dev and, unless @alone, all that stands on it; true when there was something */
-static bool ifaces_lose(const struct net_device *dev, bool alone)
+/*
+ * What was received by it is delivered while the device still belongs where it does; nothing more
+ * is held for it, for it is down for us (rule N8), and no connection is taken by it. Connections
+ * by it are known as strays before its frames are not told apart any more (tcp_index.c). Nobody
+ * else's sockets are touched.
+ */
+static void iface_lose(struct exa_iface *iface)
+{
+	WRITE_ONCE(iface->up, false);
+	exa_streams_device_gone(iface);
+	exa_flush_device(iface->ns);
+	iface_remove(iface);
+}
+
+/* @dev and, unless @alone, all that stands on it */
+static void ifaces_lose(const struct exa_port *port, const struct net_device *dev, bool alone)
 {
 	struct exa_iface *iface, *next;
-	bool found = false;
-	struct exa_ns *ns;
 
-	list_for_each_entry(ns, &exa_namespaces, list) {
-		list_for_each_entry_safe(iface, next, &ns->ifaces, list) {
-			if (alone ? iface->dev == dev : chain_has(iface, dev)) {
-				iface_remove(iface);
-				found = true;
-			}
-		}
-	}
-	return found;
+	list_for_each_entry_safe(iface, next, &port->ifaces, beside)
+		if (alone ? iface->dev == dev : chain_has(iface, dev))
+			iface_lose(iface);
 }
 
-/* A device came up: it, and those above it that are up already */
-static void ifaces_gain(struct net_device *dev)
+/*
+ * Where a macvlan's address is on this host has changed: destinations of those beside it look
+ * again (dst.c).
+ */
+static void macvlan_changed(const struct exa_port *port, const struct net_device *dev)
 {
-	struct exa_ns *ns = exa_pernet(dev_net(dev))->ns;
-	struct net_device *upper;
-	struct list_head *at;
+	const struct net_device *lower = ((struct macvlan_dev *)netdev_priv(dev))->lowerdev;
+	struct exa_iface *iface;
 
-	if (ns)
-		iface_add(ns, dev);
-	netdev_for_each_upper_dev_rcu(dev, upper, at) {
-		ns = exa_pernet(dev_net(upper))->ns;
-		if (ns && upper->flags & IFF_UP)
-			iface_add(ns, upper);
+	list_for_each_entry(iface, &port->ifaces, beside) {
+		if (!iface->macvlan || iface->chain[1] != lower)
+			continue;
+		/* what was found before it came round again is not to be taken for new */
+		if (iface->siblings == U16_MAX)
+			iface_generation_grow(iface->ns);
+		/* after the macvlan's own change */
+		smp_store_release(&iface->siblings, iface->siblings + 1);
 	}
 }
 
-/* Where a macvlan's address is on this host has changed: destinations look again */
-static void macvlans_changed(void)
+/* A device came up, or has another address: it, and those above it that are up already */
+static void device_gained(struct net_device *dev)
 {
-	struct exa_ns *ns;
+	LIST_HEAD(fresh);
+	struct netdev_nested_priv found = { .data = &fresh };
 
-	list_for_each_entry(ns, &exa_namespaces, list)
-		WRITE_ONCE(ns->gen, ns->gen + 1);
+	iface_find(dev, &found);
+	netdev_walk_all_upper_dev_rcu(dev, iface_find, &found);
+	if (list_empty(&fresh))
+		return;
+	mutex_lock(&exa_mutex);
+	exa_ifaces_publish(&fresh);
+	mutex_unlock(&exa_mutex);
+	exa_ifaces_discard(&fresh);
+	exa_ports_equip();
 }
 
+/* A device went, or its address did: with its last one a port gives its transmit memory back */
+static void device_lost(const struct net_device *below, const struct net_device *dev, bool alone)
+{
+	struct exa_port *port;
+
+	mutex_lock(&exa_mutex);
+	port = exa_port_find(below);
+	if (port)
+		ifaces_lose(port, dev, alone);
+	mutex_unlock(&exa_mutex);
+}
+
+static void device_changed(const struct net_device *below, const struct net_device *dev)
+{
+	struct exa_port *port;
+
+	mutex_lock(&exa_mutex);
+	port = exa_port_find(below);
+	if (port)
+		macvlan_changed(port, dev);
+	mutex_unlock(&exa_mutex);
+}
+
+static void device_event(struct net_device *below, struct net_device *dev, unsigned long event)
+{
+	switch (event) {
+	case NETDEV_UP:
+		device_gained(dev);
+		break;
+	case NETDEV_GOING_DOWN:
+	case NETDEV_UNREGISTER:
+		device_lost(below, dev, false);
+		break;
+	case NETDEV_CHANGEADDR:
+		device_lost(below, dev, true);
+		if (dev->flags & IFF_UP)
+			device_gained(dev);
+		break;
+	}
+	if (event == NETDEV_UNREGISTER && dev == below)
+		exa_port_unregistered(dev);
+	if (netif_is_macvlan(dev))
+		device_changed(below, dev);
+}
+
+/* Under RTNL. News of a device that is on no card end here, before any lock of ours (rule B5). */
 static int exa_iface_event(struct notifier_block *block, unsigned long event, void *info)
 {
-	struct net_device *dev = netdev_notifier_info_to_dev(info);
-	struct exa_port *port;
+	struct net_device *dev = netdev_notifier_info_to_dev(info), *below;
 
 	switch (event) {
 	case NETDEV_UP:
 	case NETDEV_GOING_DOWN:
 	case NETDEV_UNREGISTER:
 	case NETDEV_CHANGEADDR:
-		break;
-	default:
-		return NOTIFY_DONE;
+		below = device_port(dev);
+		if (below)
+			device_event(below, dev, event);
 	}
-	mutex_lock(&exa_mutex);
-	if (list_empty(&exa_namespaces))
-		goto out;
-	if (event == NETDEV_UP) {
-		port = port_find(dev);
-		if (port)
-			exa_txqs_alloc(port);
-		ifaces_gain(dev);
-	} else {
-		/*
-		 * What was received is delivered while the device still belongs where it
-		 * does; nothing more is held for it, for it is down for us (rule N8). With
-		 * its last device a port gives its transmit memory back.
-		 */
-		exa_streams_losing(true);
-		if (ifaces_lose(dev, event == NETDEV_CHANGEADDR)) {
-			exa_flush_all();
-			exa_streams_device_gone();
-		}
-		exa_streams_losing(false);
-		if (event == NETDEV_CHANGEADDR && dev->flags & IFF_UP)
-			ifaces_gain(dev);
-	}
-	if (netif_is_macvlan(dev))
-		macvlans_changed();
-out:
-	mutex_unlock(&exa_mutex);
 	return NOTIFY_DONE;
 }
 
@@ -336,5 +418,4 @@ int exa_iface_register(void)
 void exa_iface_unregister(void)
 {
 	unregister_netdevice_notifier(&exa_iface_notifier);
-	cancel_delayed_work_sync(&exa_ports_work);
 }

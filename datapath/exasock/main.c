@@ -96,9 +96,12 @@ static int __init exa_init(void)
 	err = exa_pernet_register();
 	if (err)
 		goto err_streams;
-	err = exa_iface_register();
+	err = exa_ports_setup();
 	if (err)
 		goto err_pernet;
+	err = exa_iface_register();
+	if (err)
+		goto err_ports;
 	err = exa_chardev_register();
 	if (err)
 		goto err_iface;
@@ -106,6 +109,8 @@ static int __init exa_init(void)
 
 err_iface:
 	exa_iface_unregister();
+err_ports:
+	exa_ports_teardown();
 err_pernet:
 	exa_pernet_unregister();
 err_streams:
@@ -121,6 +126,7 @@ static void __exit exa_exit(void)
 	exa_chardev_unregister();
 	exa_ns_stop();
 	exa_iface_unregister();
+	exa_ports_teardown();
 	exa_streams_teardown();
 	exa_attachments_teardown();
 	exa_pernet_unregister();

@@ -26,6 +26,7 @@ struct exa_pernet *exa_pernet(const struct net *net)
 	return net_generic(net, exa_net_id);
 }
 
+/* Charged to who attaches the first socket. May sleep; called without exa_mutex and RTNL. */
 static struct exa_ns *exa_ns_create(struct net *net)
 {
 	struct exa_ns *ns = kvzalloc(sizeof(*ns), GFP_KERNEL_ACCOUNT);
@@ -34,11 +35,13 @@ static struct exa_ns *exa_ns_create(struct net *net)
 		return ERR_PTR(-ENOMEM);
 	ns->net = net;
 	ns->cookie = net->net_cookie;
+	ns->seed = get_random_u32();
 	refcount_set(&ns->refs, 1);
-	ns->bypass = READ_ONCE(exa_pernet(net)->bypass);
 	INIT_LIST_HEAD(&ns->ifaces);
 	spin_lock_init(&ns->lock);
-	exa_ifaces_scan(ns);
+	spin_lock_init(&ns->holding_lock);
+	INIT_LIST_HEAD(&ns->holding);
+	exa_flows_init(ns);
 	return ns;
 }
 
@@ -48,7 +51,6 @@ static void exa_ns_free(struct rcu_head *head)
 	struct exa_ns *ns = container_of(head, struct exa_ns, rcu);
 
 	exa_dsts_drop(ns);
-	exa_flows_drop(ns);
 	kvfree(ns);
 }
 
@@ -59,64 +61,83 @@ void exa_ns_forget(struct exa_ns *ns)
 		call_rcu(&ns->rcu, exa_ns_free);
 }
 
-/* -EPERM: nobody has given this namespace a card. Under RTNL and exa_mutex. */
-static struct exa_ns *exa_ns_first(struct net *net)
+/*
+ * @ns is that of its namespace now, and @fresh its devices. -EPERM: nobody has given this namespace
+ * a card. Under RTNL and exa_mutex.
+ */
+static int exa_ns_begin(struct exa_ns *ns, struct list_head *fresh)
 {
-	struct exa_pernet *pernet = exa_pernet(net);
-	struct exa_ns *ns = exa_ns_create(net);
+	struct exa_pernet *pernet = exa_pernet(ns->net);
 	int err = 0;
 
-	if (IS_ERR(ns))
-		return ns;
-	if (list_empty(&ns->ifaces))
-		err = -EPERM;
-	else if (list_empty(&exa_namespaces))
+	if (list_empty(fresh))
+		return -EPERM;
+	if (list_empty(&exa_namespaces))
 		err = exa_receive_start();
-	if (err) {
-		exa_ifaces_drop(ns);
-		exa_ns_forget(ns);
-		return ERR_PTR(err);
-	}
+	if (err)
+		return err;
+	ns->bypass = READ_ONCE(pernet->bypass);
 	list_add(&ns->list, &exa_namespaces);
-	pernet->ns = ns;
-	return ns;
+	WRITE_ONCE(pernet->ns, ns);
+	exa_ifaces_publish(fresh);
+	return 0;
 }
 
-/* State for one more attachment. May sleep. The caller holds a reference to @net. */
+/* One more attachment, or NULL: the namespace has no state. Under exa_mutex. */
+static struct exa_ns *exa_ns_use(struct exa_pernet *pernet)
+{
+	if (pernet->ns)
+		pernet->ns->users++;
+	return pernet->ns;
+}
+
+/*
+ * State for one more attachment. May sleep. The caller holds a reference to @net. What is allocated
+ * is so before exa_mutex is taken, and what is charged before RTNL is.
+ */
 struct exa_ns *exa_ns_get(struct net *net)
 {
 	struct exa_pernet *pernet = exa_pernet(net);
-	struct exa_ns *ns;
+	struct exa_ns *ns, *made;
+	LIST_HEAD(fresh);
+	int err = 0;
 
 	mutex_lock(&exa_mutex);
-	ns = pernet->ns;
-	if (ns)
-		ns->users++;
+	ns = exa_ns_use(pernet);
 	mutex_unlock(&exa_mutex);
 	if (ns)
 		return ns;
 
+	made = exa_ns_create(net);
+	if (IS_ERR(made))
+		return made;
 	rtnl_lock();
+	exa_ifaces_find(net, &fresh);
 	mutex_lock(&exa_mutex);
-	ns = pernet->ns ?: exa_ns_first(net);
-	if (!IS_ERR(ns))
-		ns->users++;
+	if (!pernet->ns) {
+		err = exa_ns_begin(made, &fresh);
+		if (!err)
+			made = NULL;
+	}
+	ns = err ? ERR_PTR(err) : exa_ns_use(pernet);
 	mutex_unlock(&exa_mutex);
+	exa_ports_equip();
 	rtnl_unlock();
+	exa_ifaces_discard(&fresh);
+	kvfree(made);
 	return ns;
 }
 
 /* Nobody finds it any more */
 static void exa_ns_leave(struct exa_ns *ns)
 {
-	exa_pernet(ns->net)->ns = NULL;
+	WRITE_ONCE(exa_pernet(ns->net)->ns, NULL);
 	WRITE_ONCE(ns->left, true);
 	list_del(&ns->list);
 	if (list_empty(&exa_namespaces))
 		exa_receive_stop();
 	exa_ifaces_drop(ns);
 	exa_dsts_drop(ns);
-	exa_flows_drop(ns);
 	exa_ns_forget(ns);
 }
 

@@ -226,6 +226,7 @@ int exa_receive_start(void)
 	return exanic_rx_hook_register(&exa_client);
 }
 
+/* Frames that are being looked at go on: no waiting, for RTNL may wait for who stops it */
 void exa_receive_stop(void)
 {
 	exanic_rx_hook_unregister(&exa_client);

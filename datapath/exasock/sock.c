@@ -158,6 +158,7 @@ static void sock_end(struct exa_attachment *attachment, struct sock *sk)
 	es->over = true;
 	spin_unlock_bh(&es->lock);
 	exa_flush(es, EXASOCK_R_SLEEP);
+	exa_hold_end(es);
 }
 
 static void sock_gone(struct exa_attachment *attachment)
@@ -166,16 +167,6 @@ static void sock_gone(struct exa_attachment *attachment)
 
 	WRITE_ONCE(es->ring->dead, 1);
 	es->oldest = es->head;	/* what is held goes with its queue */
-}
-
-/* A device is going: what came by it is delivered now. Under exa_mutex. */
-void exa_flush_all(void)
-{
-	struct exa_attachment *attachment;
-
-	lockdep_assert_held(&exa_mutex);
-	list_for_each_entry(attachment, &exa_sock_kind.list, list)
-		exa_flush(sock_of(attachment), EXASOCK_R_DEVICE);
 }
 
 static int sock_mmap(struct exa_attachment *attachment, struct vm_area_struct *vma, u64 offset)

@@ -66,8 +66,16 @@ struct exa_stream {
 	u16 vid;
 	u16 dst_at;			/* where its destination was: a hint */
 	u8 mac[ETH_ALEN];
-	bool stray;			/* on its way home, counted in exa_strays */
-	struct sk_buff_head held;
+	struct sk_buff_head held;	/* each with the device that it came by, in skb_iif */
+
+	/* where it is found without its socket, and by what: tcp_index.c */
+	struct hlist_node pair;		/* while it is taken */
+	struct hlist_node stray;	/* on its way home, its device none of ours any more */
+	__be32 peer;
+	__be32 own;
+	__be16 peer_port;
+	__be16 own_port;
+	bool unseen;			/* others between the same addresses follow it home */
 
 	/* received */
 	u64 head;			/* offset in the ring of what comes next */
@@ -147,18 +155,22 @@ u64 exa_stream_hold_ns(void);
 
 /* tcp_stream.c */
 extern struct exa_attachment_kind exa_stream_kind;
-extern atomic_t exa_strays;
 int exa_streams_setup(void);
 void exa_streams_teardown(void);
 struct exa_stream *exa_stream_find(const struct sock *sk);
 struct exa_stream *exa_stream_of(const struct sock *sk);
 void exa_stream_put(struct exa_stream *es);
 void exa_stream_send_home(struct exa_stream *es, u32 reason);
-void exa_streams_device_gone(void);
-void exa_streams_losing(bool losing);
+
+/* tcp_index.c */
+void exa_stream_index_setup(void);
+void exa_stream_index(struct exa_stream *es, const struct sock *sk);
+void exa_stream_unindex(struct exa_stream *es);
 void exa_stream_arrived(struct exa_stream *es);
+void exa_stream_arrived_unseen(struct exa_stream *es);
+void exa_streams_unseen(const struct exa_ns *ns, __be32 peer, __be32 own);
 bool exa_stream_is_stray(const struct exanic_rx_frame *frame, const struct exa_packet *packet);
-void exa_streams_unseen(struct exa_ns *ns, const struct exa_packet *packet);
+void exa_streams_device_gone(const struct exa_iface *iface);
 
 /* tcp_memory.c */
 struct exa_stream *exa_stream_alloc(u32 mss);

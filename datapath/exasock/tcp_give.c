@@ -261,8 +261,10 @@ void exa_stream_give(struct exa_stream *es, struct sock *sk, u32 reason)
 		spin_unlock_bh(&es->lock);
 		return;
 	}
-	if (es->place == EXA_TAKEN)
+	if (es->place == EXA_TAKEN) {
 		es->reason = reason;
+		exa_stream_unindex(es);
+	}
 	es->place = EXA_LEAVING;
 	es->ring->gives[es->reason]++;
 	unread = close_ring(es);

@@ -204,14 +204,17 @@ static u32 accept(struct exa_stream *es, const struct exa_iface *iface,
 }
 
 /* True: it is taken care of, or lost as on any wire; it was not acknowledged */
-static bool hold(struct exa_stream *es, const struct exanic_rx_frame *frame)
+static bool hold(struct exa_stream *es, const struct exa_iface *iface,
+		 const struct exanic_rx_frame *frame)
 {
 	struct sk_buff *skb = NULL;
 
 	if (skb_queue_len(&es->held) < EXA_STREAM_HELD)
 		skb = exanic_rx_frame_to_skb(frame);
-	if (skb)
+	if (skb) {
+		skb->skb_iif = iface->ifindex;	/* until the stack sets it */
 		__skb_queue_tail(&es->held, skb);
+	}
 	return true;
 }
 
@@ -238,11 +241,18 @@ static bool received(struct exa_stream *es, const struct exa_iface *iface,
 		     const struct exa_segment *segment, bool odd)
 {
 	const struct exanic_rx_frame *frame = segment->packet.frame;
+	enum exa_place place;
 	bool taken = true;
 	u32 reason;
 
 	spin_lock_bh(&es->lock);
-	switch (es->sk ? es->place : EXA_HOME) {
+	place = es->sk ? es->place : EXA_HOME;
+	if (place != EXA_HOME && !READ_ONCE(iface->up)) {
+		/* its device is going: nothing of it waits any more, it is lost (iface_lose()) */
+		exa_stream_send_home(es, EXASOCK_R_DEVICE);
+		goto unlock;
+	}
+	switch (place) {
 	case EXA_HOME:
 		taken = pass(es, iface, &segment->packet);
 		break;
@@ -253,9 +263,10 @@ static bool received(struct exa_stream *es, const struct exa_iface *iface,
 		exa_stream_send_home(es, reason);
 		fallthrough;
 	case EXA_LEAVING:
-		taken = hold(es, frame);
+		taken = hold(es, iface, frame);
 		break;
 	}
+unlock:
 	spin_unlock_bh(&es->lock);
 	return taken;
 }
@@ -291,10 +302,10 @@ bool exa_stream_receive(const struct exanic_rx_frame *frame)
 	if (parsed == EXA_PARSE_OTHER)
 		return false;
 	iface = exa_iface_of_frame(frame->dev, segment.packet.vid, segment.packet.dmac, false);
-	if (!iface || !READ_ONCE(iface->up))
+	if (!iface)
 		return parsed != EXA_PARSE_UNSEEN && exa_stream_is_stray(frame, &segment.packet);
 	if (parsed == EXA_PARSE_UNSEEN) {
-		exa_streams_unseen(iface->ns, &segment.packet);
+		exa_streams_unseen(iface->ns, segment.packet.saddr, segment.packet.daddr);
 		return false;
 	}
 	sk = lookup(iface, &segment.packet);

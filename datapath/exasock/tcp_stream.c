@@ -11,7 +11,6 @@
 
 #include "tcp.h"
 
-atomic_t exa_strays = ATOMIC_INIT(0);
 static struct workqueue_struct *exa_stream_wq;
 static void (*exa_native_destruct)(struct sock *sk);
 
@@ -49,6 +48,7 @@ static void home_work(struct work_struct *work)
 	struct exa_stream *es = container_of(work, struct exa_stream, home);
 
 	exa_stream_give_leaving(es);
+	exa_stream_arrived_unseen(es);
 	exa_stream_put(es);
 }
 
@@ -59,95 +59,10 @@ void exa_stream_send_home(struct exa_stream *es, u32 reason)
 		return;
 	es->place = EXA_LEAVING;
 	es->reason = reason;
+	exa_stream_unindex(es);
 	kref_get(&es->ref);
 	if (!queue_work(exa_stream_wq, &es->home))
 		exa_stream_put(es);	/* never the last one */
-}
-
-/*
- * A device's frames are not told apart any more as soon as it is not among ours, and the
- * stack would show them to the kernel's copy of a connection that is not at home yet: it
- * would answer by what it knew when it was taken. Until these connections are at home
- * what comes for them is lost, as on any wire.
- */
-void exa_streams_losing(bool losing)
-{
-	if (losing)
-		atomic_inc(&exa_strays);
-	else
-		atomic_dec(&exa_strays);
-	smp_mb__after_atomic();	/* counted before the device is gone; see exa_stream_is_stray() */
-}
-
-/* At home. Locked. */
-void exa_stream_arrived(struct exa_stream *es)
-{
-	if (es->stray)
-		atomic_dec(&exa_strays);
-	es->stray = false;
-}
-
-/* A frame of no device of ours: is it for a connection that is on its way home? Under RCU. */
-bool exa_stream_is_stray(const struct exanic_rx_frame *frame, const struct exa_packet *packet)
-{
-	struct exa_stream *es;
-	bool found = false;
-
-	smp_rmb();		/* the device was looked for first */
-	if (!atomic_read(&exa_strays))
-		return false;
-	list_for_each_entry_rcu(es, &exa_stream_kind.list, list) {
-		if (READ_ONCE(es->port) != frame->dev || READ_ONCE(es->place) == EXA_HOME)
-			continue;
-		spin_lock_bh(&es->lock);
-		found = es->sk && es->place != EXA_HOME && es->vid == packet->vid &&
-			ether_addr_equal(es->mac, packet->dmac) &&
-			inet_sk(es->sk)->inet_daddr == packet->saddr &&
-			inet_sk(es->sk)->inet_rcv_saddr == packet->daddr &&
-			inet_sk(es->sk)->inet_dport == packet->sport &&
-			inet_sk(es->sk)->inet_sport == packet->dport;
-		spin_unlock_bh(&es->lock);
-		if (found)
-			break;
-	}
-	return found;
-}
-
-/*
- * A device is going. What waits came by it perhaps: it was never acknowledged, so its
- * sender has it. Under exa_mutex.
- */
-void exa_streams_device_gone(void)
-{
-	struct exa_stream *es;
-
-	lockdep_assert_held(&exa_mutex);
-	list_for_each_entry(es, &exa_stream_kind.list, list) {
-		spin_lock_bh(&es->lock);
-		exa_stream_send_home(es, EXASOCK_R_DEVICE);
-		if (es->place == EXA_LEAVING && !es->stray) {
-			es->stray = true;
-			atomic_inc(&exa_strays);
-		}
-		__skb_queue_purge(&es->held);
-		spin_unlock_bh(&es->lock);
-	}
-}
-
-/* A fragment, or IP options: which connection's it is cannot be told. Under RCU. */
-void exa_streams_unseen(struct exa_ns *ns, const struct exa_packet *packet)
-{
-	struct exa_stream *es;
-
-	list_for_each_entry_rcu(es, &exa_stream_kind.list, list) {
-		if (es->ns != ns || READ_ONCE(es->place) != EXA_TAKEN)
-			continue;
-		spin_lock_bh(&es->lock);
-		if (es->place == EXA_TAKEN && inet_sk(es->sk)->inet_daddr == packet->saddr &&
-		    inet_sk(es->sk)->inet_rcv_saddr == packet->daddr)
-			exa_stream_send_home(es, EXASOCK_R_HEADER);
-		spin_unlock_bh(&es->lock);
-	}
 }
 
 /* --- what is a connection's own in an attachment ------------------------------------------ */
@@ -293,6 +208,7 @@ int exa_streams_setup(void)
 	sock_release(sock);
 	exa_stream_proto_setup();
 	exa_attachment_kind_setup(&exa_stream_kind);
+	exa_stream_index_setup();
 	exa_stream_wq = alloc_workqueue("exasock_tcp", WQ_HIGHPRI | WQ_UNBOUND, 0);
 	return exa_stream_wq ? 0 : -ENOMEM;
 }

@@ -158,6 +158,7 @@ static void take(struct exa_stream *es, struct sock *sk)
 	snapshot(es, sk);
 	put_to_rest(sk);
 	es->place = EXA_TAKEN;
+	exa_stream_index(es, sk);
 	es->consumed = es->head;
 	es->moved = es->ring->rx_segments + es->ring->tx_segments;
 	es->since = now;

@@ -15,7 +15,6 @@
 #define TXQ_SIZE	16384U
 #define TXQ_SIZE_LEAST	4096U
 #define TXQ_COMMAND	512U		/* bytes of buffer for each command under way (8.1) */
-#define TXQ_LOOKS	200		/* at the feedback, before a full buffer is given up */
 
 struct exa_txq {
 	spinlock_t lock;		/* all of it */
@@ -54,45 +53,52 @@ static struct exa_txq *txq_create(struct net_device *dev)
 	return q;
 }
 
+static unsigned int txqs_wanted(void)
+{
+	return min_t(unsigned int, EXA_TXQS, num_possible_cpus());
+}
+
+/* Under exa_mutex: only who equips ports adds one, and it is freed when nobody asks any more */
+bool exa_txqs_complete(const struct exa_port *port)
+{
+	return rcu_access_pointer(port->txq[txqs_wanted() - 1]);
+}
+
 /*
  * As many as there is memory for; none: sockets of this port send through the kernel, and
- * it is tried again while they do
+ * it is tried again while they do. One caller at a time, without exa_mutex (rule B5); what it
+ * allocates is the port's, a few hundred bytes whatever the number of tenants, and not charged.
  */
 void exa_txqs_alloc(struct exa_port *port)
 {
-	unsigned int i, wanted = min_t(unsigned int, EXA_TXQS, num_possible_cpus());
+	struct exa_txq *q;
+	unsigned int i;
 
-	lockdep_assert_held(&exa_mutex);
-	for (i = 0; i < wanted; i++) {
+	for (i = 0; i < txqs_wanted(); i++) {
 		if (rcu_access_pointer(port->txq[i]))
 			continue;
-		rcu_assign_pointer(port->txq[i], txq_create(port->dev));
-		if (!rcu_access_pointer(port->txq[i]))
+		q = txq_create(port->dev);
+		if (!q)
 			break;
+		rcu_assign_pointer(port->txq[i], q);
 	}
 }
 
-/* Before the net device is gone (exanic_kernel.h) */
+/*
+ * A grace period after the port could be found: nobody sends by it any more. Before the net device
+ * is gone (exanic_kernel.h).
+ */
 void exa_txqs_free(struct exa_port *port)
 {
-	struct exa_txq *old[EXA_TXQS];
-	bool found = false;
 	unsigned int i;
 
-	lockdep_assert_held(&exa_mutex);
 	for (i = 0; i < EXA_TXQS; i++) {
-		old[i] = rcu_replace_pointer(port->txq[i], NULL, true);
-		if (old[i])
-			found = true;
-	}
-	if (!found)
-		return;
-	synchronize_net();
-	for (i = 0; i < EXA_TXQS; i++) {
-		if (!old[i])
+		struct exa_txq *q = rcu_dereference_protected(port->txq[i], true);
+
+		if (!q)
 			continue;
-		exanic_txbuf_free(old[i]->buf);
-		kfree(old[i]);
+		exanic_txbuf_free(q->buf);
+		kfree(q);
 	}
 }
 
@@ -147,18 +153,13 @@ static void copy_to_card(void __iomem *mem, const u8 *image, u32 bytes)
 static enum exasock_reason txq_put(struct exa_txq *q, u8 *image, u32 bytes)
 {
 	u32 space = ALIGN(bytes, 64), gap = 0, at;
-	unsigned int looks;
 	__le64 header;
 
 	if (space > q->buf->size)
 		return EXASOCK_R_SIZE;
 	txq_reclaim(q);
-	for (looks = 0; !txq_room(q, space); looks++) {
-		if (looks == TXQ_LOOKS)
-			return EXASOCK_R_BUSY;
-		cpu_relax();
-		txq_reclaim(q);
-	}
+	if (!txq_room(q, space))
+		return EXASOCK_R_BUSY;
 	if (q->put + space > q->buf->size) {	/* a chunk never wraps (8.2) */
 		gap = q->buf->size - q->put;
 		q->put = 0;
@@ -183,8 +184,32 @@ static enum exasock_reason txq_put(struct exa_txq *q, u8 *image, u32 bytes)
 }
 
 /*
+ * The next queue after @first that nobody else uses at this moment takes it, if it has room. Who
+ * comes between looking and locking has it for one frame.
+ */
+static noinline enum exasock_reason txq_send_elsewhere(struct exa_port *port, unsigned int first,
+						       u8 *image, u32 bytes)
+{
+	enum exasock_reason reason = EXASOCK_R_BUSY;
+	unsigned int i;
+
+	for (i = 1; i < EXA_TXQS && reason == EXASOCK_R_BUSY; i++) {
+		struct exa_txq *q = rcu_dereference(port->txq[(first + i) % EXA_TXQS]);
+
+		if (!q || spin_is_locked(&q->lock))
+			continue;
+		spin_lock(&q->lock);
+		reason = txq_put(q, image, bytes);
+		spin_unlock(&q->lock);
+	}
+	return reason;
+}
+
+/*
  * Send the frame that begins EXA_CHUNK bytes into @image, now; @bytes count from
- * @image, which has room for another 7. Under RCU with bottom halves off.
+ * @image, which has room for another 7. Under RCU with bottom halves off. The card sends in the
+ * order of its doorbells, whatever the queue. Nobody waits for room: a queue is other tenants' too,
+ * and one of them may keep it full.
  */
 enum exasock_reason exa_txq_send(struct exa_port *port, u8 *image, u32 bytes)
 {
@@ -192,8 +217,11 @@ enum exasock_reason exa_txq_send(struct exa_port *port, u8 *image, u32 bytes)
 	enum exasock_reason reason;
 	struct exa_txq *q = NULL;
 
-	for (i = 0; i < EXA_TXQS && !q; i++)
-		q = rcu_dereference(port->txq[(first + i) % EXA_TXQS]);
+	for (i = 0; i < EXA_TXQS; i++, first = (first + 1) % EXA_TXQS) {
+		q = rcu_dereference(port->txq[first]);
+		if (q)
+			break;
+	}
 	if (!q) {
 		exa_ports_retry();
 		return EXASOCK_R_MEMORY;
@@ -201,5 +229,7 @@ enum exasock_reason exa_txq_send(struct exa_port *port, u8 *image, u32 bytes)
 	spin_lock(&q->lock);
 	reason = txq_put(q, image, bytes);
 	spin_unlock(&q->lock);
+	if (unlikely(reason == EXASOCK_R_BUSY))
+		reason = txq_send_elsewhere(port, first, image, bytes);
 	return reason;
 }

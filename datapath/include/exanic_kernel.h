@@ -102,7 +102,10 @@ struct exanic_rx_client {
 /* -EBUSY when there is a client already. May sleep. */
 int exanic_rx_hook_register(struct exanic_rx_client *client);
 
-/* No call of @client->receive is running or will start when this returns. May sleep. */
+/*
+ * No call of @client->receive will start when this returns; one may be running until a grace period
+ * of RCU is over, for which the client waits before its code goes. May sleep.
+ */
 void exanic_rx_hook_unregister(struct exanic_rx_client *client);
 
 /*

@@ -10,11 +10,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
+from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP
+from scapy.layers.l2 import Ether
+
+from lab.deadline import scaled
 from lab.errors import LabError
 from lab.machine import counting
+from lab.wire.scapy_socket import TesterSocket
 from suites.bench import programs, tcp, udp
 from suites.bench.udp import Costs, Figures, Remarks, parameters, patient
+from suites.exasock.compare import SPINNING
+from suites.guest import crowd
 from suites.place import Placed
 from suites.session import Session
 from suites.test_overlapping_ranges import alike
@@ -158,3 +166,69 @@ def messages_among(session: Session) -> tuple[Figures, Remarks]:
     _told(figures, remarks, "tcp_msg", "tcp_cost", found, "a message of 64 bytes by turns")
     standing.destroy()
     return figures, remarks
+
+
+#: Frames of one round that tell no socket, rounds, and sockets of the namespace that they may be for.
+HOSTILE, HOSTILE_ROUNDS, CROWD = 2000, 7, 1000
+
+
+def hostile_frames(session: Session) -> tuple[Figures, Remarks]:
+    """Instructions of a frame that may be for any socket: a fragment, IP options, of UDP and TCP (B3)"""
+    port = Device("port", "eth0", "card0:0", addresses=("10.0.0.1/24",))
+    standing = Placed(session, Topology("hostile frames", (Namespace("n1", (port,)),), udp.CABLE))
+    head = Ether(dst=standing.mac(standing["n1"]), src=tester_mac(1))
+    options = [IPOption_NOP()] * 4
+    to: dict[str, Any] = {
+        "src": udp.FAR,
+        "dst": "10.0.0.77",
+    }  # nobody's: what the stack does with it is the same each time
+    frames = [
+        bytes(head / IP(**to, flags="MF", id=7) / UDP(sport=9, dport=9) / bytes(64)),
+        bytes(head / IP(**to, options=options) / UDP(sport=9, dport=9) / bytes(64)),
+        bytes(head / IP(**to, flags="MF", id=8) / TCP(sport=9, dport=9, flags="A") / bytes(64)),
+        bytes(head / IP(**to, options=options) / TCP(sport=9, dport=9, flags="A") / bytes(64)),
+    ]
+    holder = session.programs(SPINNING).worker("crowd")
+    holder.load(crowd)
+    session.agent.load(crowd)
+    found = {1: Costs(), CROWD: Costs()}
+    # nobody may have more than a share of what the machine has
+    with (
+        parameters(session, max_sockets=4 * CROWD),
+        TesterSocket(session.lab.paths.testers / "t0.sock") as wire,
+    ):
+        for round_ in range(-1, HOSTILE_ROUNDS):
+            for count in found if round_ % 2 else reversed(found):
+                holder.call(
+                    crowd.gather,
+                    netns="n1",
+                    address="10.0.0.1",
+                    first=20_000,
+                    count=count,
+                    timeout=scaled(20),
+                )
+                cost = _hostile(session, wire, frames)
+                if round_ >= 0:  # the first is for caches
+                    found[count].values.append(cost)
+        holder.call(crowd.gather, netns="n1", address="10.0.0.1", first=20_000, count=0)
+    session.end_programs(SPINNING)
+    standing.destroy()
+    name = f"frag_flood_instructions_{CROWD}_over_1"
+    over, told = tcp.ratio(found[CROWD], found[1])
+    remarks = {name: f"accelerated sockets in the namespace; fragments and IP options, UDP and TCP; {told}"}
+    figures: Figures = {name: over}
+    for count, costs in found.items():
+        figures[f"frag_flood_{count}_instructions"] = costs.median
+        remarks[f"frag_flood_{count}_instructions"] = "all that the guest does for such a frame"
+    return figures, remarks
+
+
+def _hostile(session: Session, wire: TesterSocket, frames: Sequence[bytes]) -> float:
+    """Instructions of one of these, sent by turns and received, until the guest has seen the last one."""
+    where: dict[str, Any] = {"netns": "n1", "device": "eth0"}
+    least = session.agent.call(crowd.received, **where) + HOSTILE
+    before = counting.executed(session.lab.paths)
+    for number in range(HOSTILE):
+        wire.send(frames[number % len(frames)])
+    session.agent.call(crowd.await_received, **where, least=least, seconds=scaled(10), timeout=scaled(20))
+    return (counting.executed(session.lab.paths) - before) / HOSTILE

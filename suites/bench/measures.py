@@ -60,6 +60,7 @@ COUNTED: dict[str, Callable[[Session], tuple[Figures, dict[str, str]]]] = {
     "tcp-count": counted.messages,
     "among-count": counted.sends_among,
     "tcp-among": counted.messages_among,
+    "hostile-count": counted.hostile_frames,
 }
 #: What needs no lab: modules with a function ``figures``.
 OTHERS = {"card": "lab.card.bench", "images": "images.bench"}

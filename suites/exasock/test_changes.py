@@ -133,6 +133,35 @@ def test_policy_routing_and_marks(live: Live) -> None:
     live.fast("a", ONE, lambda: live.exchange(first=20), sent=4)
 
 
+def test_policy_routing_by_port(live: Live) -> None:
+    """N2: a rule for a port decides for what bears that port, and for nothing else between these addresses,
+    though the other has just been let in."""
+    wire = live.compared.wire
+    stranger = wire.station(9, "10.1.0.77")
+    mac = live.standing.mac(live.standing["a"])
+    good, bad = 4008, 4009
+
+    def heard(*sent: tuple[int, int]) -> int:
+        """What a, which looks meanwhile, hears first of these, each a source port and a number."""
+        hear = do("recvfrom", "a")
+        live.worker.call(guest_calls.start, thread="heard", program="p", steps=[hear])
+        for port, number in sent:
+            packet = IP(src=stranger.ip, dst="10.1.0.1") / UDP(sport=port, dport=ONE)
+            wire.control.inject("card0:0", bytes(stranger.ether(mac) / packet / records.encode(0, number)))
+        (told,) = live.worker.call(guest_calls.finish, thread="heard", seconds=scaled(3), timeout=scaled(6))
+        number_heard: int = told["ok"][0]["seed"]
+        return number_heard
+
+    rules = ("pref 100 lookup local", f"blackhole pref 50 ipproto udp sport {bad}")
+    live.change("a", *(f"rule add {one}" for one in rules), "rule del pref 0")
+    for number in (10, 20, 30):
+        assert heard((good, number)) == number
+        assert heard((bad, number + 1), (good, number + 2)) == number + 2
+    live.change("a", "rule add pref 0 lookup local", "rule del pref 50", "rule del pref 100")
+    live.again()
+    live.fast("a", ONE, lambda: live.exchange(first=50), sent=4)
+
+
 def test_source_validation_changes(live: Live) -> None:
     """N2, N8: rp_filter, switched on and off under live sockets, says of the next datagram already
     whether its source may come this way."""
