@@ -28,7 +28,16 @@ def figures() -> dict[str, float]:
     for name in ORDER:
         found[f"images_{name}_packages_s"] = parts[f"image {name}: packages"]
         found[f"images_{name}_roles_s"] = parts[f"image {name}: roles"]
-    return found
+    return found | kernels()
+
+
+def kernels() -> dict[str, float]:
+    """Seconds that each kernel that reports took when it was built; none that the cache has not."""
+    from . import reporting
+    from .definition import load
+
+    built = {name: reporting.cached(kernel) for name, kernel in load().kernels.items()}
+    return {f"{name}_kernel_build_s": one.seconds for name, one in built.items() if one is not None}
 
 
 if __name__ == "__main__":

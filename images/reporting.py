@@ -76,19 +76,38 @@ def key(kernel: Kernel, compiler: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
+def _folder(kernel: Kernel, wanted: str, workspace: Workspace) -> Path:
+    return workspace.cache / "kernels" / f"{kernel.name}-{wanted[:16]}"
+
+
+def cached(kernel: Kernel, workspace: Workspace | None = None) -> Built | None:
+    """The kernel, if it is there and up to date. Reads little."""
+    workspace = workspace or Workspace()
+    builder = build.current("builder", workspace)
+    if builder is None:
+        return None
+    wanted = key(kernel, builder.digest)
+    folder = _folder(kernel, wanted, workspace)
+    if not (folder / "built.json").is_file():
+        return None
+    told = json.loads((folder / "built.json").read_text(encoding="utf-8"))
+    return Built(folder, wanted, told["release"], told["seconds"])
+
+
 def ensure(kernel: Kernel, workspace: Workspace) -> Built:
     """The kernel, compiled when the cache has none made from the same. LabError when it does not compile."""
     builder = build.ensure(("builder",), workspace)["builder"]
-    wanted = key(kernel, builder.digest)
-    folder = workspace.cache / "kernels" / f"{kernel.name}-{wanted[:16]}"
-    if not (folder / "built.json").is_file():
+    folder = _folder(kernel, key(kernel, builder.digest), workspace)
+    if cached(kernel, workspace) is None:
         sandbox.require_root()
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
-            if not (folder / "built.json").is_file():
+            if cached(kernel, workspace) is None:
                 _build(kernel, folder, workspace, builder)
-    told = json.loads((folder / "built.json").read_text(encoding="utf-8"))
-    return Built(folder, wanted, told["release"], told["seconds"])
+    built = cached(kernel, workspace)
+    if built is None:
+        raise LabError(f"the kernel {kernel.name} is not there after its build", hint="report it")
+    return built
 
 
 @contextmanager

@@ -137,19 +137,23 @@ def listening() -> Iterator[socket.socket]:
 
 
 def attach_udp(fault: Fault, patience: float) -> str:
-    """A socket is bound and connected; in the end it is, and a word goes each way."""
+    """A socket is bound, connected, and sends the first time, which is when it is attached; in the end all of
+    that is so, and a word goes each way."""
     with bound(PEER, THERE) as other, sockets.make(MINE, "udp", blocking=True) as one:
         other.connect(HERE)
 
         def attach() -> None:
             one.bind(HERE)
             one.connect(THERE)
+            one.send(b"word")
 
         said = attempt(fault, attach)
         if said != "ok":
             if one.getsockname() != HERE:
                 one.bind(HERE)
             one.connect(THERE)
+        elif (got := heard(other, patience)) != b"word":
+            raise AssertionError(f"{got!r} came for b'word'")
         exchange(one, other, patience)
         return said
 
@@ -212,8 +216,12 @@ def give_tcp(fault: Fault, patience: float) -> str:
         said = attempt(fault, lambda: one.shutdown(socket.SHUT_WR))
         if said != "ok":
             one.shutdown(socket.SHUT_WR)
-        if (got := heard(other, patience) + heard(other, patience)) != b"last":
-            raise AssertionError(f"{got!r} came for b'last' and the end")
+        if (got := heard(other, patience)) != b"last":
+            raise AssertionError(f"{got!r} came for b'last'")
+        if not select.select([other], [], [], patience)[0]:
+            said = "no end"
+        elif got := other.recv(4096):
+            raise AssertionError(f"{got!r} came for the end")
         other.send(b"answer")
         if (got := heard(one, patience)) != b"answer":
             raise AssertionError(f"{got!r} came for b'answer'")
