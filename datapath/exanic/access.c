@@ -12,6 +12,8 @@
 #include <linux/mm.h>
 #include <linux/nsproxy.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/user.h>
 #include <net/net_namespace.h>
 
 #include "access.h"
@@ -61,6 +63,59 @@ bool exanic_may_bridge(const struct exanic_port *port)
 	return port->owner;
 }
 
+struct other_owner {
+	const struct net *net;
+	bool found;
+};
+
+static int other_owner_look(struct net_device *upper, struct netdev_nested_priv *priv)
+{
+	struct other_owner *other = priv->data;
+
+	other->found = !net_eq(dev_net(upper), other->net);
+	return other->found;
+}
+
+/*
+ * Does a device of another namespace (VLAN, macvlan, ipvlan) stand on the port? What is
+ * steered away from the stack is taken from it as well. Under map_lock, for a port with
+ * an owner; a device that comes later is told of by a notifier (netdev.c).
+ */
+bool exanic_carries_others(const struct exanic_port *port)
+{
+	struct other_owner other = { .net = dev_net(port->dev) };
+	struct netdev_nested_priv priv = { .data = &other };
+
+	rcu_read_lock();
+	netdev_walk_all_upper_dev_rcu(port->dev, other_owner_look, &priv);
+	rcu_read_unlock();
+	return other.found;
+}
+
+/*
+ * Memory that a file holds, against its opener's RLIMIT_MEMLOCK, as for the rings of other
+ * sockets that take frames past the stack. Under map_lock.
+ */
+int exanic_file_charge(struct exanic_file *ctx, unsigned long pages)
+{
+	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT, old, new;
+
+	if (file_ns_capable(ctx->file, &init_user_ns, CAP_IPC_LOCK))
+		limit = LONG_MAX;
+	old = atomic_long_read(&ctx->user->locked_vm);
+	do {
+		new = old + pages;
+		if (new > limit)
+			return -ENOBUFS;
+	} while (!atomic_long_try_cmpxchg(&ctx->user->locked_vm, &old, new));
+	return 0;
+}
+
+void exanic_file_uncharge(struct exanic_file *ctx, unsigned long pages)
+{
+	atomic_long_sub(pages, &ctx->user->locked_vm);
+}
+
 /* Take pages out of all processes; the next access is checked anew. Under map_lock. */
 void exanic_zap(struct exanic *card, enum exanic_area area, unsigned long first,
 		unsigned long pages)
@@ -81,6 +136,14 @@ void exanic_zap_all(struct exanic *card)
 	for (area = EXANIC_AREA_FIRST; area <= EXANIC_AREA_LAST; area++)
 		exanic_zap(card, area, 0, EXANIC_AREA_PAGES);
 	mutex_unlock(&card->map_lock);
+}
+
+/* Devices of another namespace stand on the port now */
+void exanic_port_unsteer(struct exanic_port *port)
+{
+	mutex_lock(&port->card->map_lock);
+	exanic_filters_revoke(port);
+	mutex_unlock(&port->card->map_lock);
 }
 
 /*

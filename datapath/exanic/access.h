@@ -37,6 +37,7 @@ struct exanic_file {
 	struct file *file;
 	struct list_head list;		/* card->files */
 	u64 netns;			/* cookie of the opener's namespace */
+	struct user_struct *user;	/* whom its filter buffers are charged to */
 
 	/* what is freed at close; under card->map_lock */
 	DECLARE_BITMAP(tx_pages, EXANIC_TX_PAGES_MAX);
@@ -46,6 +47,9 @@ struct exanic_file {
 
 u64 exanic_current_netns(void);
 bool exanic_may_hardware(const struct exanic_file *ctx);
+bool exanic_carries_others(const struct exanic_port *port);
+int exanic_file_charge(struct exanic_file *ctx, unsigned long pages);
+void exanic_file_uncharge(struct exanic_file *ctx, unsigned long pages);
 bool exanic_may_port(const struct exanic_file *ctx, const struct exanic_port *port);
 void exanic_zap(struct exanic *card, enum exanic_area area, unsigned long first,
 		unsigned long pages);

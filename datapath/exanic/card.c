@@ -168,9 +168,18 @@ static void exanic_port_regions(struct exanic_port *port)
 	port->tx_region_size = size;
 }
 
+static int exanic_port_memory(struct exanic_port *port)
+{
+	port->direct = alloc_percpu(struct exanic_direct_stats);
+	if (!port->direct)
+		return -ENOMEM;
+	return exanic_tx_create(port);
+}
+
 int exanic_ports_create(struct exanic *card)
 {
 	unsigned int p, ports = exanic_count_ports(card);
+	int err;
 
 	for (p = 0; p < ports; p++) {
 		struct exanic_port *port = kzalloc(sizeof(*port), GFP_KERNEL);
@@ -188,6 +197,11 @@ int exanic_ports_create(struct exanic *card)
 		mutex_lock(&card->map_lock);
 		card->ports = p + 1;
 		mutex_unlock(&card->map_lock);
+		err = exanic_port_memory(port);
+		if (err) {
+			exanic_ports_destroy(card);
+			return err;
+		}
 	}
 	return exanic_gone(card) ? -ENODEV : 0;
 }
@@ -208,6 +222,8 @@ void exanic_ports_destroy(struct exanic *card)
 
 		if (port->ring_page)
 			exanic_ring_free(card, port->ring_page, port->ring_dma);
+		exanic_tx_destroy(port);
+		free_percpu(port->direct);
 		card->port[p] = NULL;
 		kfree(port);
 	}

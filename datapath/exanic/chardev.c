@@ -26,6 +26,7 @@ static int exanic_file_open(struct inode *inode, struct file *file)
 	ctx->card = card;
 	ctx->file = file;
 	ctx->netns = exanic_current_netns();
+	ctx->user = get_uid(current_user());
 	kref_get(&card->ref);
 	mutex_lock(&card->map_lock);
 	list_add_tail(&ctx->list, &card->files);
@@ -39,22 +40,26 @@ static int exanic_file_release(struct inode *inode, struct file *file)
 {
 	struct exanic_file *ctx = file->private_data;
 	struct exanic *card = ctx->card;
-	unsigned int p;
+	unsigned int p, bit;
 	u32 buffer;
 
 	mutex_lock(&card->map_lock);
 	list_del(&ctx->list);
-	bitmap_andnot(card->tx_pages, card->tx_pages, ctx->tx_pages, EXANIC_TX_PAGES_MAX);
-	bitmap_andnot(card->tx_slots, card->tx_slots, ctx->tx_slots, EXANIC_TX_SLOTS);
+	for_each_set_bit(bit, ctx->tx_pages, EXANIC_TX_PAGES_MAX)
+		exanic_txmem_release_page(card, bit);
+	for_each_set_bit(bit, ctx->tx_slots, EXANIC_TX_SLOTS)
+		exanic_slot_release(card, bit);
 	for (p = 0; p < card->ports; p++) {
 		exanic_rules_release(card->port[p], ctx);
 		for_each_set_bit(buffer, ctx->buffers[p], EXANIC_FILTER_BUFFERS_MAX) {
 			exanic_buffer_put(card->port[p], buffer);
+			exanic_file_uncharge(ctx, EXANIC_RING_PAGES);
 			atomic_dec(&card->usage);
 		}
 	}
 	mutex_unlock(&card->map_lock);
 	exanic_put(card);
+	free_uid(ctx->user);
 	kfree(ctx);
 	return 0;
 }
@@ -102,6 +107,14 @@ static struct exanic_port *usable_port(struct exanic_file *ctx, u32 number)
 	return exanic_may_port(ctx, port) ? port : ERR_PTR(-EPERM);
 }
 
+/* The same, for what takes frames from the stack: not while they may be others' */
+static struct exanic_port *steerable_port(struct exanic_file *ctx, u32 number)
+{
+	struct exanic_port *port = usable_port(ctx, number);
+
+	return !IS_ERR(port) && exanic_carries_others(port) ? ERR_PTR(-EBUSY) : port;
+}
+
 static int tx_alloc(struct exanic_file *ctx, struct exanic_ioc_tx_buffer *arg)
 {
 	struct exanic_port *port = usable_port(ctx, arg->port);
@@ -114,7 +127,7 @@ static int tx_alloc(struct exanic_file *ctx, struct exanic_ioc_tx_buffer *arg)
 		return -EINVAL;
 	if (arg->size > port->tx_region_size)
 		return -ENOMEM;
-	err = exanic_txmem_alloc(port, arg->size, &offset);
+	err = exanic_txmem_alloc(port, ctx, arg->size, &offset);
 	if (err)
 		return err;
 	bitmap_set(ctx->tx_pages, offset >> PAGE_SHIFT, arg->size >> PAGE_SHIFT);
@@ -134,7 +147,8 @@ static int tx_free(struct exanic_file *ctx, const struct exanic_ioc_tx_buffer *a
 		return -EINVAL;
 	bitmap_clear(ctx->tx_pages, first, pages);
 	exanic_zap(ctx->card, EXANIC_AREA_TX, first, pages);
-	exanic_txmem_free(ctx->card, arg->offset, arg->size);
+	for (; pages; pages--)
+		exanic_txmem_release_page(ctx->card, first++);
 	return 0;
 }
 
@@ -146,7 +160,7 @@ static int slot_alloc(struct exanic_file *ctx, struct exanic_ioc_feedback *arg)
 
 	if (IS_ERR(port))
 		return PTR_ERR(port);
-	err = exanic_slot_alloc(ctx->card, &slot);
+	err = exanic_slot_alloc(port, ctx, &slot);
 	if (err)
 		return err;
 	__set_bit(slot, ctx->tx_slots);
@@ -160,7 +174,7 @@ static int slot_free(struct exanic_file *ctx, const struct exanic_ioc_feedback *
 	    !test_bit(arg->slot, ctx->tx_slots))
 		return -EINVAL;
 	__clear_bit(arg->slot, ctx->tx_slots);
-	exanic_slot_free(ctx->card, arg->slot);
+	exanic_slot_release(ctx->card, arg->slot);
 	return 0;
 }
 
@@ -177,9 +191,14 @@ static int buffer_alloc(struct exanic_file *ctx, struct exanic_ioc_filter_buffer
 		if (test_bit(arg->buffer, ctx->buffers[port->number]))
 			return 0;
 	}
-	err = exanic_buffer_get(port, &arg->buffer);
+	err = exanic_file_charge(ctx, EXANIC_RING_PAGES);
 	if (err)
 		return err;
+	err = exanic_buffer_get(port, &arg->buffer);
+	if (err) {
+		exanic_file_uncharge(ctx, EXANIC_RING_PAGES);
+		return err;
+	}
 	__set_bit(arg->buffer, ctx->buffers[port->number]);
 	atomic_inc(&ctx->card->usage);
 	return 0;
@@ -196,6 +215,7 @@ static int buffer_free(struct exanic_file *ctx, const struct exanic_ioc_filter_b
 	__clear_bit(arg->buffer, ctx->buffers[arg->port]);
 	atomic_dec(&card->usage);
 	exanic_buffer_put(card->port[arg->port], arg->buffer);
+	exanic_file_uncharge(ctx, EXANIC_RING_PAGES);
 	return 0;
 }
 
@@ -209,7 +229,7 @@ static int rule_buffer(struct exanic_file *ctx, struct exanic_port *port, u32 bu
 /* Key bytes 0-1 destination port, 2-3 source port, 4-7 and 8-11 addresses, 12 protocol (12) */
 static int add_ip_rule(struct exanic_file *ctx, struct exanic_ioc_ip_rule *arg)
 {
-	struct exanic_port *port = usable_port(ctx, arg->port);
+	struct exanic_port *port = steerable_port(ctx, arg->port);
 	struct exanic_key key = {};
 	int err;
 
@@ -229,7 +249,7 @@ static int add_ip_rule(struct exanic_file *ctx, struct exanic_ioc_ip_rule *arg)
 /* Key bytes 0-5 destination, 6-7 Ethertype, 8 VLAN id low, 9 tagged | VLAN id high (12) */
 static int add_mac_rule(struct exanic_file *ctx, struct exanic_ioc_mac_rule *arg)
 {
-	struct exanic_port *port = usable_port(ctx, arg->port);
+	struct exanic_port *port = steerable_port(ctx, arg->port);
 	struct exanic_key key = {};
 	u64 dst = 0;
 	int err, i;
@@ -274,7 +294,7 @@ static int remove_rule(struct exanic_file *ctx, bool ip, const struct exanic_ioc
 
 static int configure_hash(struct exanic_file *ctx, const struct exanic_ioc_hash *arg)
 {
-	struct exanic_port *port = usable_port(ctx, arg->port);
+	struct exanic_port *port = steerable_port(ctx, arg->port);
 
 	if (IS_ERR(port))
 		return PTR_ERR(port);

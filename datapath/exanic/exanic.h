@@ -40,6 +40,7 @@
 #define EXANIC_TX_SLOTS			256	/* feedback slots that are handed out (8.4) */
 
 struct exanic_filters;
+struct exanic_file;
 
 /* What a filter rule compares: 13 bytes for an IP rule, 10 for a MAC rule (12) */
 #define EXANIC_KEY_BYTES		13
@@ -62,6 +63,7 @@ enum exanic_step {
 	EXANIC_STEP_NETDEV_FIRST,
 	EXANIC_STEP_NETDEV_SECOND,
 	EXANIC_STEP_SYSFS,
+	EXANIC_STEP_TXBUF,	/* not of bringing up: no transmit memory for other modules */
 };
 
 /* What HW_ID says (1) */
@@ -113,12 +115,22 @@ struct exanic_tx_stats {
 	struct u64_stats_sync sync;
 };
 
+/* What exasock sent past the stack, by processor */
+struct exanic_direct_stats {
+	u64_stats_t packets;
+	u64_stats_t bytes;
+	struct u64_stats_sync sync;
+};
+
 struct exanic_tx_entry {
 	u32 space;			/* bytes of the buffer, gap at its end included */
 	u32 bytes;			/* on the wire, for byte queue limits */
 };
 
-/* Owner of one TX buffer: under the queue's xmit lock */
+/*
+ * The port's own TX buffer, for life as its ring is: the card may still be reading it
+ * when the port goes down. Under the queue's xmit lock.
+ */
 struct exanic_tx {
 	void __iomem *doorbell;
 	void __iomem *mem;
@@ -135,6 +147,8 @@ struct exanic_tx {
 	u16 sent;			/* id of the last command */
 	u16 done;			/* id of the last one confirmed */
 	u16 slot;
+	u64 issued;			/* commands ever given */
+	u64 confirmed;			/* and those that the card has said it is done with */
 	bool ready;
 	bool stamping;
 	unsigned int retries;
@@ -163,6 +177,7 @@ struct exanic_port {
 	bool rx_stamping;
 	struct exanic_rx rx ____cacheline_aligned_in_smp;
 	struct exanic_tx tx ____cacheline_aligned_in_smp;
+	struct exanic_direct_stats __percpu *direct;
 
 	spinlock_t flags_lock;		/* read-modify-write of FLAGS */
 	struct hwtstamp_config hwtstamp;
@@ -175,6 +190,27 @@ struct exanic_port {
 	/* under card->map_lock */
 	u64 owner;			/* cookie of the namespace, 0 while between two */
 	u32 hash_config;
+};
+
+/* How a page or a slot that was released waits for the card; see txmem.c */
+struct exanic_tx_wait {
+	u64 fence;		/* the port's tx.confirmed that is enough */
+	u16 last;		/* of a slot: the id that is enough, if known */
+	u16 slot;		/* of a page: the slot that answers for it, if known */
+	u8 port;
+	bool known;
+	bool file;		/* of a slot: a file has it, not the kernel */
+};
+
+/* Transmit memory of a card, under its map_lock */
+struct exanic_txmem {
+	DECLARE_BITMAP(pages, EXANIC_TX_PAGES_MAX);		/* owned, or waiting */
+	DECLARE_BITMAP(slots, EXANIC_TX_SLOTS);
+	DECLARE_BITMAP(waiting_pages, EXANIC_TX_PAGES_MAX);
+	DECLARE_BITMAP(waiting_slots, EXANIC_TX_SLOTS);
+	struct exanic_tx_wait page_wait[EXANIC_TX_PAGES_MAX];
+	struct exanic_tx_wait slot_wait[EXANIC_TX_SLOTS];
+	bool doorbells;		/* a process has mapped the registers at some time */
 };
 
 /* Clock of the card (10) */
@@ -229,8 +265,7 @@ struct exanic {
 	struct list_head files;
 	atomic_t usage;			/* DEVICE_USAGE */
 	u64 bridge_tenant;		/* cookie of the namespace that bridged, 0: the host */
-	DECLARE_BITMAP(tx_pages, EXANIC_TX_PAGES_MAX);
-	DECLARE_BITMAP(tx_slots, EXANIC_TX_SLOTS);
+	struct exanic_txmem txmem;
 	u32 filter_buffers;		/* per port */
 	struct exanic_filters *filters;
 };
@@ -290,11 +325,13 @@ bool exanic_hook_receive(const struct exanic_rx_frame *frame);
 int exanic_irq_setup(struct exanic *card);
 void exanic_irq_teardown(struct exanic *card);
 void exanic_rx_arm(struct exanic_port *port);
-void exanic_rx_idle(struct exanic_port *port, bool worked);
+void exanic_rx_idle(struct exanic_port *port, bool worked, bool consumed);
 enum hrtimer_restart exanic_rx_timer(struct hrtimer *timer);
 
 /* tx.c */
-int exanic_tx_start(struct exanic_port *port);
+int exanic_tx_create(struct exanic_port *port);
+void exanic_tx_destroy(struct exanic_port *port);
+void exanic_tx_start(struct exanic_port *port);
 void exanic_tx_stop(struct exanic_port *port);
 void exanic_tx_poll(struct exanic_port *port);
 netdev_tx_t exanic_xmit(struct sk_buff *skb, struct net_device *dev);
@@ -304,10 +341,16 @@ enum hrtimer_restart exanic_tx_timer(struct hrtimer *timer);
 /* txmem.c */
 int exanic_txmem_setup(struct exanic *card);
 void exanic_txmem_teardown(struct exanic *card);
-int exanic_txmem_alloc(struct exanic_port *port, u32 size, u32 *offset);
-void exanic_txmem_free(struct exanic *card, u32 offset, u32 size);
-int exanic_slot_alloc(struct exanic *card, u16 *slot);
-void exanic_slot_free(struct exanic *card, u16 slot);
+bool exanic_txmem_was_reset(struct exanic *card);
+int exanic_txmem_alloc(struct exanic_port *port, const struct exanic_file *ctx, u32 size,
+		       u32 *offset);
+void exanic_txmem_release(struct exanic_port *port, u32 offset, u32 size, u16 slot, u16 last);
+void exanic_txmem_release_page(struct exanic *card, unsigned long page);
+int exanic_slot_alloc(struct exanic_port *port, const struct exanic_file *ctx, u16 *slot);
+void exanic_slot_release(struct exanic *card, u16 slot);
+struct exanic_port *exanic_txmem_port(struct exanic *card, unsigned long page);
+void exanic_txmem_count(struct exanic_port *port, u64 *buffers, u64 *waiting_pages,
+			u64 *waiting_slots);
 __le16 *exanic_slot(struct exanic *card, u16 slot);
 
 /* netdev.c */
@@ -365,6 +408,7 @@ void exanic_chardev_unregister(struct exanic *card);
 
 /* access.c; more in access.h */
 void exanic_port_set_owner(struct exanic_port *port, u64 cookie);
+void exanic_port_unsteer(struct exanic_port *port);
 void exanic_zap_all(struct exanic *card);
 bool exanic_may_card(void);
 bool exanic_may_bridge(const struct exanic_port *port);

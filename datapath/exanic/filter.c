@@ -238,7 +238,10 @@ int exanic_hash_configure(struct exanic_port *port, bool enable, u32 mask, u32 f
 	return 0;
 }
 
-/* The port leaves its namespace: nothing that was set up from there steers it any more */
+/*
+ * The port leaves its namespace, or gets devices of another one on it: nothing that was
+ * set up before steers it any more. The rules' owners find them gone.
+ */
 void exanic_filters_revoke(struct exanic_port *port)
 {
 	if (!port->card->filters)
@@ -364,8 +367,13 @@ void exanic_filters_teardown(struct exanic *card)
 	if (!card->filters)
 		return;
 	mutex_lock(&card->map_lock);
-	list_for_each_entry(ctx, &card->files, list)
+	list_for_each_entry(ctx, &card->files, list) {
+		for (p = 0; p < card->ports; p++)
+			exanic_file_uncharge(ctx, EXANIC_RING_PAGES *
+					     bitmap_weight(ctx->buffers[p],
+							   EXANIC_FILTER_BUFFERS_MAX));
 		memset(ctx->buffers, 0, sizeof(ctx->buffers));
+	}
 	for (p = 0; p < card->ports; p++) {
 		struct exanic_port *port = card->port[p];
 		struct filter_port *filters = filter_port(port);

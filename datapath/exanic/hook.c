@@ -117,6 +117,8 @@ struct exanic_txbuf *exanic_txbuf_alloc(struct net_device *dev, u32 size)
 	card = port->card;
 	if (!port->tx_region_size)
 		return ERR_PTR(-EINVAL);
+	if (exanic_fail(EXANIC_STEP_TXBUF))
+		return ERR_PTR(-ENOMEM);
 	buf = kzalloc(sizeof(*buf), GFP_KERNEL);
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
@@ -124,11 +126,11 @@ struct exanic_txbuf *exanic_txbuf_alloc(struct net_device *dev, u32 size)
 	buf->size = PAGE_ALIGN(size);
 
 	mutex_lock(&card->map_lock);
-	err = exanic_gone(card) ? -ENODEV : exanic_txmem_alloc(port, buf->size, &buf->offset);
+	err = exanic_gone(card) ? -ENODEV : exanic_slot_alloc(port, NULL, &buf->slot);
 	if (!err) {
-		err = exanic_slot_alloc(card, &buf->slot);
+		err = exanic_txmem_alloc(port, NULL, buf->size, &buf->offset);
 		if (err)
-			exanic_txmem_free(card, buf->offset, buf->size);
+			exanic_txmem_release(port, 0, 0, buf->slot, 0);
 	}
 	mutex_unlock(&card->map_lock);
 	if (err) {
@@ -142,21 +144,21 @@ struct exanic_txbuf *exanic_txbuf_alloc(struct net_device *dev, u32 size)
 }
 EXPORT_SYMBOL_GPL(exanic_txbuf_alloc);
 
-void exanic_txbuf_free(struct exanic_txbuf *buf)
+void exanic_txbuf_free(struct exanic_txbuf *buf, u16 last)
 {
-	struct exanic *card = exanic_port(buf->dev)->card;
+	struct exanic_port *port = exanic_port(buf->dev);
 
-	mutex_lock(&card->map_lock);
-	exanic_slot_free(card, buf->slot);
-	exanic_txmem_free(card, buf->offset, buf->size);
-	mutex_unlock(&card->map_lock);
+	mutex_lock(&port->card->map_lock);
+	exanic_txmem_release(port, buf->offset, buf->size, buf->slot, last);
+	mutex_unlock(&port->card->map_lock);
 	kfree(buf);
 }
 EXPORT_SYMBOL_GPL(exanic_txbuf_free);
 
-int exanic_txbuf_send(const struct exanic_txbuf *buf, u32 offset)
+int exanic_txbuf_send(const struct exanic_txbuf *buf, u32 offset, u32 bytes)
 {
 	struct exanic_port *port = exanic_port(buf->dev);
+	struct exanic_direct_stats *stats;
 
 	if (offset % EXANIC_TX_CHUNK_ALIGN || offset >= buf->size)
 		return -EINVAL;
@@ -164,6 +166,11 @@ int exanic_txbuf_send(const struct exanic_txbuf *buf, u32 offset)
 		return -ENODEV;
 	wmb();	/* write-combined chunk before the doorbell (8.5) */
 	exanic_port_write(port, TX_COMMAND, buf->offset + offset);
+	stats = this_cpu_ptr(port->direct);
+	u64_stats_update_begin(&stats->sync);
+	u64_stats_inc(&stats->packets);
+	u64_stats_add(&stats->bytes, bytes);
+	u64_stats_update_end(&stats->sync);
 	return 0;
 }
 EXPORT_SYMBOL_GPL(exanic_txbuf_send);

@@ -256,6 +256,8 @@ int exanic_mmap(struct file *file, struct vm_area_struct *vma)
 		err = -EINVAL;
 	if (!err)
 		err = map_check(ctx, &object, vma->vm_flags & VM_WRITE);
+	if (!err && object.area == EXANIC_AREA_REGISTERS)
+		card->txmem.doorbells = true;
 	mutex_unlock(&card->map_lock);
 	if (err)
 		return err;

@@ -25,9 +25,7 @@ static int exanic_open(struct net_device *dev)
 		exanic_power(port, true);
 		return exanic_rx_start(port);
 	}
-	err = exanic_tx_start(port);
-	if (err)
-		return err;
+	exanic_tx_start(port);
 	exanic_power(port, true);
 	err = exanic_rx_start(port);
 	if (err)
@@ -333,6 +331,23 @@ void exanic_netdevs_unregister(struct exanic *card)
 		exanic_netdev_unregister(card->port[p]);
 }
 
+/* A device that stands on ports has come, or has come into another namespace */
+static int exanic_netdev_below(struct net_device *lower, struct netdev_nested_priv *priv)
+{
+	const struct net_device *upper = priv->data;
+
+	if (exanic_is_port(lower) && !net_eq(dev_net(lower), dev_net(upper)))
+		exanic_port_unsteer(exanic_port(lower));
+	return 0;
+}
+
+static void exanic_netdev_came(struct net_device *upper)
+{
+	struct netdev_nested_priv priv = { .data = upper };
+
+	netdev_walk_all_lower_dev(upper, exanic_netdev_below, &priv);
+}
+
 /*
  * A port belongs to the namespace its net device is registered in; while it moves,
  * to none.
@@ -340,7 +355,12 @@ void exanic_netdevs_unregister(struct exanic *card)
 static int exanic_netdev_event(struct notifier_block *block, unsigned long event, void *info)
 {
 	struct net_device *dev = netdev_notifier_info_to_dev(info);
+	struct netdev_notifier_changeupper_info *change = info;
 
+	if (event == NETDEV_CHANGEUPPER && change->linking)
+		exanic_netdev_came(change->upper_dev);
+	else if (event == NETDEV_REGISTER)
+		exanic_netdev_came(dev);
 	if (!exanic_is_port(dev))
 		return NOTIFY_DONE;
 	switch (event) {

@@ -62,8 +62,8 @@ static void clock_publish(struct exanic *card, u64 ticks)
 }
 
 /*
- * The full counter, under read_lock. The halves are read high, low, high; when the high one changed,
- * the low one tells on which side of the carry it was read.
+ * The full counter, under read_lock. The halves are read high, low, high; when the high
+ * one changed, the low one tells on which side of the carry it was read.
  */
 static u64 clock_sample(struct exanic *card, struct ptp_system_timestamp *sts)
 {

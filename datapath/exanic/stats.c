@@ -38,12 +38,42 @@ static void stats_copy(const struct stat_name *names, unsigned int count, const 
 	} while (u64_stats_fetch_retry(sync, start));
 }
 
+/* In no structure of one writer: sums over processors, and what waits for the card (txmem.c) */
+static const char more_names[][ETH_GSTRING_LEN] = {
+	"tx_direct_packets", "tx_direct_bytes", "tx_direct_buffers",
+	"tx_waiting_pages", "tx_waiting_slots",
+};
+
+/* What was sent past the stack */
+static void stats_direct(const struct exanic_port *port, u64 *packets, u64 *bytes)
+{
+	int cpu;
+
+	*packets = 0;
+	*bytes = 0;
+	for_each_possible_cpu(cpu) {
+		const struct exanic_direct_stats *stats = per_cpu_ptr(port->direct, cpu);
+		unsigned int start;
+		u64 these, of;
+
+		do {
+			start = u64_stats_fetch_begin(&stats->sync);
+			these = u64_stats_read(&stats->packets);
+			of = u64_stats_read(&stats->bytes);
+		} while (u64_stats_fetch_retry(&stats->sync, start));
+		*packets += these;
+		*bytes += of;
+	}
+}
+
+/* As received frames count whoever takes them, so do sent ones, whoever made them */
 void exanic_get_stats64(struct net_device *dev, struct rtnl_link_stats64 *to)
 {
 	struct exanic_port *port = exanic_port(dev);
 	const struct exanic_rx_stats *rx = &port->rx.stats;
 	const struct exanic_tx_stats *tx = &port->tx.stats;
 	unsigned int start;
+	u64 packets, bytes;
 
 	do {
 		start = u64_stats_fetch_begin(&rx->sync);
@@ -64,11 +94,14 @@ void exanic_get_stats64(struct net_device *dev, struct rtnl_link_stats64 *to)
 		to->tx_bytes = u64_stats_read(&tx->bytes);
 		to->tx_dropped = u64_stats_read(&tx->dropped);
 	} while (u64_stats_fetch_retry(&tx->sync, start));
+	stats_direct(port, &packets, &bytes);
+	to->tx_packets += packets;
+	to->tx_bytes += bytes;
 }
 
 int exanic_get_sset_count(struct net_device *dev, int sset)
 {
-	return ARRAY_SIZE(rx_names) + ARRAY_SIZE(tx_names);
+	return ARRAY_SIZE(rx_names) + ARRAY_SIZE(tx_names) + ARRAY_SIZE(more_names);
 }
 
 void exanic_get_strings(struct net_device *dev, u32 sset, u8 *data)
@@ -79,13 +112,24 @@ void exanic_get_strings(struct net_device *dev, u32 sset, u8 *data)
 		memcpy(data, rx_names[i].name, ETH_GSTRING_LEN);
 	for (i = 0; i < ARRAY_SIZE(tx_names); i++, data += ETH_GSTRING_LEN)
 		memcpy(data, tx_names[i].name, ETH_GSTRING_LEN);
+	memcpy(data, more_names, sizeof(more_names));
 }
 
 void exanic_get_ethtool_stats(struct net_device *dev, struct ethtool_stats *stats, u64 *data)
 {
 	struct exanic_port *port = exanic_port(dev);
+	u64 packets, bytes;
 
 	stats_copy(rx_names, ARRAY_SIZE(rx_names), &port->rx.stats, &port->rx.stats.sync, data);
-	stats_copy(tx_names, ARRAY_SIZE(tx_names), &port->tx.stats, &port->tx.stats.sync,
-		   data + ARRAY_SIZE(rx_names));
+	data += ARRAY_SIZE(rx_names);
+	stats_copy(tx_names, ARRAY_SIZE(tx_names), &port->tx.stats, &port->tx.stats.sync, data);
+	stats_direct(port, &packets, &bytes);
+	data[0] += packets;	/* the first two are the net device's */
+	data[1] += bytes;
+	data += ARRAY_SIZE(tx_names);
+	data[0] = packets;
+	data[1] = bytes;
+	mutex_lock(&port->card->map_lock);
+	exanic_txmem_count(port, &data[2], &data[3], &data[4]);
+	mutex_unlock(&port->card->map_lock);
 }

@@ -30,7 +30,7 @@
 #define TX_STAMP_POLLS		64	/* about as many us of a card, with bottom halves off */
 
 static unsigned int txbuf_size_min = 4;
-module_param(txbuf_size_min, uint, 0644);
+module_param(txbuf_size_min, uint, 0444);
 MODULE_PARM_DESC(txbuf_size_min, "least transmit buffer of a net device, KiB");
 
 /* Bytes go out as 8-byte stores; what does not fill one waits in @word */
@@ -102,13 +102,14 @@ static void tx_reclaim(struct exanic_tx *tx, struct netdev_queue *queue)
 	if (!finished)
 		return;
 	if (unlikely(finished > tx_outstanding(tx))) {
-		/* what was there before the first command of a fresh start is no news */
 		finished = tx_outstanding(tx);
 		if (!finished)
 			return;
 		u64_stats_update_begin(&tx->stats.sync);
 		u64_stats_inc(&tx->stats.bad_feedback);
 		u64_stats_update_end(&tx->stats.sync);
+	} else {
+		WRITE_ONCE(tx->confirmed, tx->confirmed + finished);
 	}
 	tx->done += finished;
 	while (finished--) {
@@ -223,6 +224,7 @@ static u32 tx_begin(struct exanic_tx *tx, struct tx_writer *w, u32 frame)
 	tx->entry[tx->head].bytes = frame;
 	tx->head = tx_next_index(tx, tx->head);
 	tx->sent++;
+	WRITE_ONCE(tx->issued, tx->issued + 1);
 
 	w->to = tx->mem + at;
 	__raw_writeq((u64)tx->sent | (u64)tx->slot << 16 |
@@ -469,7 +471,8 @@ static u32 tx_buffer_size(const struct exanic_port *port)
 	return min_t(u32, PAGE_ALIGN(max(size, least)), port->tx_region_size);
 }
 
-int exanic_tx_start(struct exanic_port *port)
+/* Memory, slot and bookkeeping of the port's own queue, before anybody else asks for any */
+int exanic_tx_create(struct exanic_port *port)
 {
 	struct exanic *card = port->card;
 	struct exanic_tx *tx = &port->tx;
@@ -484,46 +487,75 @@ int exanic_tx_start(struct exanic_port *port)
 	if (!tx->entry)
 		return -ENOMEM;
 	mutex_lock(&card->map_lock);
-	err = exanic_txmem_alloc(port, size, &tx->offset);
-	if (!err) {
-		err = exanic_slot_alloc(card, &tx->slot);
-		if (err)
-			exanic_txmem_free(card, tx->offset, size);
-	}
+	err = exanic_txmem_alloc(port, NULL, size, &tx->offset);
+	if (!err)
+		err = exanic_slot_alloc(port, NULL, &tx->slot);
 	mutex_unlock(&card->map_lock);
 	if (err) {
-		netdev_err(port->dev, "no transmit memory left: processes hold it\n");
-		kfree(tx->entry);
-		tx->entry = NULL;
+		exanic_tx_destroy(port);
 		return err;
 	}
 	tx->size = size;
 	tx->mem = card->tx + tx->offset;
 	tx->doorbell = port->regs + EXANIC_PORT_OFFSET(TX_COMMAND);
 	tx->feedback = exanic_slot(card, tx->slot);
-	tx->put = 0;
-	tx->used = 0;
-	tx->head = 0;
-	tx->tail = 0;
-	tx->sent = 0;
-	tx->done = 0;
 	/* half the buffer, or one largest frame wherever the write position is */
 	tx->reserve = max_t(u32, size / 2 + 2048,
 			    2 * tx_chunk_space(EXANIC_MAX_MTU + EXANIC_RX_OVERHEAD));
 	tx->reserve = min(tx->reserve, size);
-	netif_set_tso_max_size(port->dev, max_t(u32, size / 2 - size / 16, 2048));
-	netif_set_tso_max_segs(port->dev, max_t(u32, tx->queue_len / 2, 1));
-	netdev_tx_reset_queue(netdev_get_tx_queue(port->dev, 0));
-	WRITE_ONCE(tx->ready, true);
 	return 0;
 }
 
-/* The stack no longer sends; wait for the card to have read what it was given */
+/* Memory and slot go with the card */
+void exanic_tx_destroy(struct exanic_port *port)
+{
+	kfree(port->tx.entry);
+	port->tx.entry = NULL;
+}
+
+/* The card has been reset since: it has forgotten the commands, and where feedback goes */
+static void tx_forget(struct exanic_port *port)
+{
+	struct exanic *card = port->card;
+	struct exanic_tx *tx = &port->tx;
+
+	exanic_write_base(card, EXANIC_REG_TX_FEEDBACK_BASE_HI, EXANIC_REG_TX_FEEDBACK_BASE_LO,
+			  card->feedback_dma);
+	tx->done = tx->sent;
+	tx->tail = tx->head;
+	tx->put = 0;
+	tx->used = 0;
+	WRITE_ONCE(*tx->feedback, cpu_to_le16(tx->sent));
+}
+
+/* Goes on where it stopped: what the card had not finished then may still be under way */
+void exanic_tx_start(struct exanic_port *port)
+{
+	struct exanic_tx *tx = &port->tx;
+	struct netdev_queue *queue = netdev_get_tx_queue(port->dev, 0);
+
+	if (!port->tx_region_size)
+		return;
+	netif_set_tso_max_size(port->dev, max_t(u32, tx->size / 2 - tx->size / 16, 2048));
+	netif_set_tso_max_segs(port->dev, max_t(u32, tx->queue_len / 2, 1));
+	netdev_tx_reset_queue(queue);
+	if (exanic_txmem_was_reset(port->card))
+		tx_forget(port);
+	else
+		tx_reclaim(tx, queue);
+	WRITE_ONCE(tx->ready, true);
+}
+
+/*
+ * The stack no longer sends. The card is given time to read what it has; what it has not
+ * read by then (no link, a paused one) stays where it is.
+ */
 void exanic_tx_stop(struct exanic_port *port)
 {
 	struct exanic *card = port->card;
 	struct exanic_tx *tx = &port->tx;
 	struct netdev_queue *queue = netdev_get_tx_queue(port->dev, 0);
+	u16 index;
 	int tries;
 
 	if (!tx->ready)
@@ -538,13 +570,10 @@ void exanic_tx_stop(struct exanic_port *port)
 	}
 	__netif_tx_lock_bh(queue);
 	WRITE_ONCE(tx->ready, false);
+	/* byte queue limits start anew, and are not told of these any more */
+	for (index = tx->tail; index != tx->head; index = tx_next_index(tx, index))
+		tx->entry[index].bytes = 0;
 	__netif_tx_unlock_bh(queue);
 	hrtimer_cancel(&tx->timer);
 	netdev_tx_reset_queue(queue);
-	mutex_lock(&card->map_lock);
-	exanic_slot_free(card, tx->slot);
-	exanic_txmem_free(card, tx->offset, tx->size);
-	mutex_unlock(&card->map_lock);
-	kfree(tx->entry);
-	tx->entry = NULL;
 }

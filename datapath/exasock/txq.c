@@ -16,6 +16,9 @@
 #define TXQ_SIZE_LEAST	4096U
 #define TXQ_COMMAND	512U		/* bytes of buffer for each command under way (8.1) */
 
+/* the port's own queue and one to come have theirs beside (exanic_kernel.h) */
+static_assert(EXA_TXQS + 2 <= EXANIC_TX_KERNEL_SLOTS);
+
 struct exa_txq {
 	spinlock_t lock;		/* all of it */
 	struct exanic_txbuf *buf;
@@ -44,7 +47,7 @@ static struct exa_txq *txq_create(struct net_device *dev)
 		return NULL;
 	q = kzalloc(struct_size(q, space, size / TXQ_COMMAND), GFP_KERNEL);
 	if (!q) {
-		exanic_txbuf_free(buf);
+		exanic_txbuf_free(buf, 0);
 		return NULL;
 	}
 	spin_lock_init(&q->lock);
@@ -97,7 +100,7 @@ void exa_txqs_free(struct exa_port *port)
 
 		if (!q)
 			continue;
-		exanic_txbuf_free(q->buf);
+		exanic_txbuf_free(q->buf, q->sent);
 		kfree(q);
 	}
 }
@@ -172,7 +175,7 @@ static enum exasock_reason txq_put(struct exa_txq *q, u8 *image, u32 bytes)
 	memcpy(image, &header, sizeof(header));
 	memset(image + EXANIC_TX_CHUNK_HEADER, 0, EXANIC_TX_CHUNK_PADDING);
 	copy_to_card(q->buf->mem + at, image, bytes);
-	if (exanic_txbuf_send(q->buf, at))
+	if (exanic_txbuf_send(q->buf, at, bytes - EXANIC_TX_CHUNK_HEADER - EXANIC_TX_CHUNK_PADDING))
 		return EXASOCK_R_DEVICE;
 
 	q->sent++;

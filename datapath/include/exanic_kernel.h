@@ -170,22 +170,31 @@ struct exanic_txbuf {
 	const __le16 *feedback;
 };
 
+/* Feedback slots of a port that are the kernel's: its own queue's, exasock's, one more */
+#define EXANIC_TX_KERNEL_SLOTS	6
+
 /*
- * Allocate or free transmit memory. May sleep. All buffers must be freed before
- * @dev finishes unregistering; a user follows NETDEV_UNREGISTER to do so.
- * Returns ERR_PTR: -EINVAL (not a port, cannot send), -ENOMEM (nothing free),
- * -ENODEV (the card is gone).
+ * Allocate transmit memory. May sleep. Returns ERR_PTR: -EINVAL (not a port, cannot
+ * send), -ENOMEM (nothing free), -ENODEV (the card is gone).
  */
 struct exanic_txbuf *exanic_txbuf_alloc(struct net_device *dev, u32 size);
-void exanic_txbuf_free(struct exanic_txbuf *buf);
+
+/*
+ * Free it; nobody sends from it any more. May sleep. @last: the feedback id of the last
+ * chunk that was sent, each having asked for feedback; 0: none was. Memory and slot get
+ * another owner only when the card has come so far. All buffers must be freed before
+ * @dev finishes unregistering; a user follows NETDEV_UNREGISTER to do so.
+ */
+void exanic_txbuf_free(struct exanic_txbuf *buf, u16 last);
 
 /*
  * Order the caller's stores, then ring the doorbell for the chunk whose header is
  * @offset bytes into the buffer. The offset is checked, the chunk is not: the
  * card reads it later, so a caller that lets a process write the header must
  * know that process to be allowed to name any length and slot (rule N6).
- * -EINVAL for a bad offset, -ENODEV when the card is gone. Any context.
+ * @bytes are counted as sent by the net device. -EINVAL for a bad offset, -ENODEV when
+ * the card is gone. With bottom halves off.
  */
-int exanic_txbuf_send(const struct exanic_txbuf *buf, u32 offset);
+int exanic_txbuf_send(const struct exanic_txbuf *buf, u32 offset, u32 bytes);
 
 #endif /* EXANIC_KERNEL_H */

@@ -14,6 +14,7 @@ from lab.card.layout import (
     MAX_FRAME,
     MIN_FRAME,
     RX_POSITIONS,
+    TX_COMMAND_BYTES,
     TX_FEEDBACK_SLOTS,
     TX_NO_FEEDBACK,
     TX_PADDING,
@@ -48,6 +49,8 @@ class PythonPort(PortPlane):
     irq_config: int = 0
     last_time: int = 0
     spoiled: tuple[int, int] = (0, 0)
+    stalled: bool = False
+    commands: list[int] = field(default_factory=list)
     values: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
 
     def configure(self, settings: PortSettings) -> None:
@@ -69,6 +72,24 @@ class PythonPort(PortPlane):
     def transmit(self, offset: int) -> None:
         if not self.card.present:
             return
+        if not self.stalled:
+            self._serve(offset)
+        elif len(self.commands) < self.region.size // TX_COMMAND_BYTES:
+            self.commands.append(offset)
+        else:
+            self.values["tx_bad_command"] += 1
+
+    def stall(self, stalled: bool) -> None:
+        self.stalled = stalled
+        if not stalled:
+            for offset in self.commands if self.card.present else ():
+                self._serve(offset)
+            self.forget()
+
+    def forget(self) -> None:
+        self.commands.clear()
+
+    def _serve(self, offset: int) -> None:
         chunk = fetch(self.card.tx_memory, self.region, offset)
         if chunk is None:
             self.values["tx_bad_command"] += 1

@@ -131,6 +131,7 @@ class Card:
         for port in self.plane.ports:
             port.stop()
             port.arm(0)
+            port.forget()
             port.reset_counters()
         self.plane.withdraw_interrupt()
         self._clock.adjust(0, False, 0)
@@ -178,6 +179,10 @@ class Card:
     def spoil(self, port: int, status: RxStatus, count: int = 1) -> None:
         """Report the next ``count`` frames received on a port with this status."""
         self.plane.ports[port].spoil(status, count)
+
+    def stall(self, port: int, stalled: bool) -> None:
+        """Pause a port's transmitter, or let it go on: what it was told meanwhile it does then."""
+        self.plane.ports[port].stall(stalled)
 
     def set_interrupt_fault(self, fault: InterruptFault | None) -> None:
         """Delay, repeat or lose interrupts from now on; None stops it."""

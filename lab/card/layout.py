@@ -20,6 +20,8 @@ RX_POSITIONS = RX_RING_CHUNKS * 256
 TX_HEADER_SIZE = 8
 TX_PADDING = 2
 TX_ALIGN = 8
+#: Bytes of a port's region for each command that its FIFO holds.
+TX_COMMAND_BYTES = 512
 TX_FEEDBACK_SLOTS = PAGE_SIZE // 2
 TX_NO_FEEDBACK = 0x8000
 TX_TYPE_RAW = 1

@@ -77,6 +77,12 @@ class PortPlane(Protocol):
     def spoil(self, status: int, count: int) -> None:
         """Report the next ``count`` received frames with this status."""
 
+    def stall(self, stalled: bool) -> None:
+        """The link partner pauses the port: commands wait, their chunks are fetched when it goes on."""
+
+    def forget(self) -> None:
+        """The commands that wait are gone."""
+
     def last_sent(self) -> int:
         """TX_LAST_TIME."""
 

@@ -174,7 +174,7 @@ def registers(view: _View, card: str) -> None:
 @click.argument("args", nargs=-1, metavar="[NAME=VALUE]...")
 @click.pass_obj
 def fault(view: _View, card: str, kind: str, args: tuple[str, ...]) -> None:
-    """Make CARD misbehave: bad_frame, gone, module, interrupts, lap, reset.
+    """Make CARD misbehave: bad_frame, gone, module, interrupts, stall, lap, reset.
 
     Example: card0 bad_frame port=1 count=3
     """

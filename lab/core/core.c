@@ -33,8 +33,10 @@ void exa_core_free(struct exa_core *core)
 		struct exa_card *card = core->cards[i];
 		int port;
 
-		for (port = 0; port < card->ports; port++)
+		for (port = 0; port < card->ports; port++) {
 			exa_capture_close(card->port[port].capture);
+			free(card->port[port].commands);
+		}
 		free(card->ranges);
 		free(card);
 	}

@@ -132,6 +132,8 @@ void exa_port_reset_counters(struct exa_card *card, int port);
 
 /* transmit.c */
 void exa_port_transmit(struct exa_card *card, int port, uint32_t offset);
+int exa_port_stall(struct exa_card *card, int port, int stalled);
+void exa_port_forget(struct exa_card *card, int port);
 
 /* receive.c */
 void exa_port_receive(struct exa_card *card, int port, const uint8_t *frame, uint32_t length,

@@ -17,6 +17,7 @@
 #define EXA_TX_HEADER		8
 #define EXA_TX_PADDING		2
 #define EXA_TX_NO_FEEDBACK	0x8000
+#define EXA_TX_COMMAND_BYTES	512
 #define EXA_FEEDBACK_SLOTS	2048
 #define EXA_TYPE_RAW		1
 #define EXA_MIN_FRAME		60
@@ -62,10 +63,14 @@ struct exa_port {
 	uint32_t last_time;
 	uint32_t region_offset;
 	uint32_t region_size;
+	uint32_t *commands;	/* of a stalled port, in order; room for those of 8.1 */
+	uint32_t commands_room;
+	uint32_t commands_used;
 	uint32_t spoil_count;
 	int spoil_status;
 	int end;
 	bool running;
+	bool stalled;
 };
 
 struct exa_range {

@@ -55,6 +55,13 @@ class CorePort(PortPlane):
     def spoil(self, status: int, count: int) -> None:
         self._lib.exa_port_spoil(self._card, self._number, status, count)
 
+    def stall(self, stalled: bool) -> None:
+        if self._lib.exa_port_stall(self._card, self._number, stalled):
+            raise MemoryError("no memory for the commands of a stalled port in the core")
+
+    def forget(self) -> None:
+        self._lib.exa_port_forget(self._card, self._number)
+
     def last_sent(self) -> int:
         return int(self._lib.exa_port_last_sent(self._card, self._number))
 

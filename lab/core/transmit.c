@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* TX: from a chunk in BAR2 to a frame on the wire (hardware reference 8). */
 #include <assert.h>
+#include <stdlib.h>
 
 #include "internal.h"
 
@@ -75,15 +76,14 @@ static bool in_region(const struct exa_port *port, uint32_t offset, uint32_t siz
 	       offset - port->region_offset <= port->region_size - size;
 }
 
-void exa_port_transmit(struct exa_card *card, int number, uint32_t offset)
+/* Fetches the chunk of a command, as it is by now, and sends it. */
+static void serve(struct exa_port *port, uint32_t offset)
 {
-	struct exa_port *port = &card->port[number];
 	uint8_t frame[EXA_MAX_FRAME + EXA_FCS_SIZE];
+	struct exa_card *card = port->card;
 	struct tx_header header;
 	uint32_t length;
 
-	if (!card->present)
-		return;
 	if (offset % 8 || !in_region(port, offset, EXA_TX_HEADER))
 		goto bad_command;
 	fetch(&header, card->tx_memory + offset, sizeof(header));
@@ -102,4 +102,48 @@ void exa_port_transmit(struct exa_card *card, int number, uint32_t offset)
 	return;
 bad_command:
 	exa_port_count(port, EXA_TX_BAD_COMMAND);
+}
+
+void exa_port_transmit(struct exa_card *card, int number, uint32_t offset)
+{
+	struct exa_port *port = &card->port[number];
+
+	if (!card->present)
+		return;
+	if (!port->stalled)
+		serve(port, offset);
+	else if (port->commands_used < port->commands_room)
+		port->commands[port->commands_used++] = offset;
+	else
+		exa_port_count(port, EXA_TX_BAD_COMMAND);
+}
+
+/*
+ * A port that the link partner has paused: commands wait in its FIFO, and their chunks are
+ * fetched when it goes on. -1 without memory.
+ */
+int exa_port_stall(struct exa_card *card, int number, int stalled)
+{
+	struct exa_port *port = &card->port[number];
+	uint32_t i;
+
+	if (stalled && !port->commands) {
+		port->commands_room = port->region_size / EXA_TX_COMMAND_BYTES;
+		port->commands = calloc((size_t)port->commands_room + 1, sizeof(uint32_t));
+		if (!port->commands)
+			return -1;
+	}
+	port->stalled = stalled;
+	if (stalled)
+		return 0;
+	for (i = 0; i < port->commands_used && card->present; i++)
+		serve(port, port->commands[i]);
+	exa_port_forget(card, number);
+	return 0;
+}
+
+/* A reset empties the FIFO. */
+void exa_port_forget(struct exa_card *card, int number)
+{
+	card->port[number].commands_used = 0;
 }

@@ -289,6 +289,7 @@ class Fabric:
         - ``flap``: port, down_s, times: the link goes down and comes back by itself;
         - ``module``: port, present: plug a module in or out;
         - ``interrupts``: delay_s, repeat, lose; none given: interrupts as they should be;
+        - ``stall``: port, on (default True): commands to send wait, as under pause frames, until it is off;
         - ``lap``: port, chunks: write this many one-chunk frames at once (default: a ring and a bit);
         - ``reset``: as after power-on.
 
@@ -351,6 +352,10 @@ def _fault_interrupts(card: Card, delay_s: float = 0.0, repeat: int = 0, lose: b
     card.set_interrupt_fault(None if fault == InterruptFault() else fault)
 
 
+def _fault_stall(card: Card, on: bool = True, port: int = 0) -> None:
+    card.stall(port, on)
+
+
 def _fault_lap(card: Card, port: int = 0, chunks: int = RX_RING_CHUNKS + 64) -> None:
     frame = seal(card.mac(port) + bytes.fromhex("0200000000ff88b5"))
     for _ in range(chunks):
@@ -362,6 +367,7 @@ _FAULTS: dict[str, Callable[..., None]] = {
     "gone": _fault_gone,
     "module": _fault_module,
     "interrupts": _fault_interrupts,
+    "stall": _fault_stall,
     "lap": _fault_lap,
     "reset": Card.reset,
 }

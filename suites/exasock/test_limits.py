@@ -74,20 +74,21 @@ def test_a_ring_that_is_full(live: Live) -> None:
 
 
 def take_all_memory(agent: Agent) -> None:
-    """All of port 0's transmit memory; also what is kept for a moment after its sockets are gone."""
-    while agent.call(guest_exanic.take_tx_memory, port=0) > 0:
-        agent.exec(["sleep", "0.5"])
+    """No transmit memory for sockets any more; what earlier ones left is kept for a moment."""
+    agent.call(guest_exanic.refuse_buffers, on=True)
+    gone = Deadline("the buffers of earlier sockets are gone", scaled(5))
+    gone.wait_until(lambda: agent.call(guest_exanic.direct_buffers) == 0, every=0.2)
 
 
 def test_no_transmit_memory(place: Place, compared: Compared, defer: Callable[..., None]) -> None:
-    """Others have all of a port's transmit memory: its sockets send through the kernel, `memory`, in order;
-    when it is given back they overtake again, by themselves."""
+    """There is no transmit memory: sockets send through the kernel, `memory`, in order; when there is some
+    again they overtake again, by themselves."""
     standing = place(Topology("the card's own", (subject(INITIAL, "port"), peer("port"))))
     one, other = standing[INITIAL], standing["peer"]
     acquaint(compared, standing, one, other)
     agent = compared.session.agent
     agent.load(guest_exanic)
-    defer(agent.call, guest_exanic.give_tx_memory)
+    defer(lambda: agent.call(guest_exanic.refuse_buffers, on=False))
     take_all_memory(agent)
     worker = compared.programs(SPINNING).worker("program")
     compared.soiled = True
@@ -114,7 +115,7 @@ def test_no_transmit_memory(place: Place, compared: Compared, defer: Callable[..
     kernel = counted()["tx_kernel"]
     assert kernel.pop("memory") > 0 and set(kernel) <= {"skipped"}, kernel
     assert counted()["tx_fast"] == 0
-    agent.call(guest_exanic.give_tx_memory)
+    agent.call(guest_exanic.refuse_buffers, on=False)
 
     def fast() -> bool:
         run(exchange)
@@ -129,12 +130,12 @@ def test_no_transmit_memory_for_connections(
     place: Place, compared: Compared, defer: Callable[..., None], examined: Examined
 ) -> None:
     """The same for TCP, of many connections: none is stuck, each byte is right, `memory` brings them home;
-    when it is given back they are past the stack again, by themselves."""
+    when there is some again they are past the stack again, by themselves."""
     standing = place(Topology("the card's own", (subject(INITIAL, "port"), peer("port"))))
     acquaint(compared, standing, standing[INITIAL], standing["peer"])
     agent = compared.session.agent
     agent.load(guest_exanic, streams)
-    defer(agent.call, guest_exanic.give_tx_memory)
+    defer(lambda: agent.call(guest_exanic.refuse_buffers, on=False))
     take_all_memory(agent)
     compared.soiled = True
     tcp = Tcp(compared.session, compared, standing, (SPINNING, SPINNING))
@@ -152,7 +153,7 @@ def test_no_transmit_memory_for_connections(
             tcp.rally(20, label)
         found.check()
     assert [one["tx_bytes"] for one in ours()] == [0] * len(labels)
-    agent.call(guest_exanic.give_tx_memory)
+    agent.call(guest_exanic.refuse_buffers, on=False)
     again = Deadline("connections send past the kernel again", scaled(3))
     while not all(one["tx_bytes"] for one in ours()):
         for label in labels:

@@ -149,3 +149,39 @@ def test_tx_memory_cannot_be_cut(guest: Guest) -> None:
     assert fd is not None
     with pytest.raises(PermissionError):
         os.ftruncate(fd, 4096)
+
+
+def test_a_stalled_port_fetches_when_it_goes_on(fabric: Fabric, guest: Guest, frame: Build) -> None:
+    """Commands wait in order, without feedback; what is sent then is what their chunks have become."""
+    fabric.fault("card0", "stall", port=0)
+    first = guest.send(frame(size=60), slot=3)
+    second = guest.send(frame(size=61), at=512, slot=3)
+    assert (guest.receive(1), guest.feedback(3)) == (None, 0)
+    guest.place(frame(size=62), at=512, slot=4)
+    third = second + 1
+    fabric.fault("card0", "stall", port=0, on=False)
+    sizes = [len(got.frame) - 4 for got in guest.receive_all(1)]
+    assert (sizes, guest.feedback(3), guest.feedback(4)) == ([60, 62], first, third)
+
+
+def test_a_reset_empties_the_fifo(fabric: Fabric, guest: Guest, frame: Build) -> None:
+    """What a stalled port was told before a reset is never sent."""
+    fabric.fault("card0", "stall", port=0)
+    guest.send(frame())
+    fabric.fault("card0", "reset")
+    for port in (0, 1):
+        guest.up(port)
+    fabric.fault("card0", "stall", port=0, on=False)
+    assert guest.receive(1) is None
+
+
+def test_the_fifo_is_bounded(fabric: Fabric, guest: Guest, frame: Build) -> None:
+    """A stalled port takes one command for each 512 bytes of its region; more are counted (8.1)."""
+    fabric.fault("card0", "stall", port=0)
+    room = guest.read(reg.PORT_TX_SIZE) // 512
+    offset = guest.place(frame())
+    for _ in range(room + 2):
+        guest.write(reg.PORT_TX_COMMAND, offset)
+    assert fabric.counters()["card0:0"]["tx_bad_command"] == 2
+    fabric.fault("card0", "stall", port=0, on=False)
+    assert guest.read(reg.STATS_TX) == room

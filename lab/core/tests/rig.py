@@ -119,6 +119,10 @@ class Rig:
         """Bad interrupts."""
         self.fabric.fault("card0", "interrupts", lose=lose, repeat=repeat)
 
+    def stall(self, port: int, stalled: bool) -> None:
+        """Pause a port and let it go on."""
+        self.fabric.fault("card0", "stall", port=port, on=stalled)
+
     def present(self, present: bool) -> None:
         """Surprise removal and return."""
         self.card.set_present(present)

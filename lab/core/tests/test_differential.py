@@ -97,6 +97,7 @@ _REST = st.one_of(
     st.tuples(st.just("spoil"), _PORT, st.integers(0, 3), st.integers(0, 3)),
     st.tuples(st.just("interrupts"), st.booleans(), st.integers(0, 2)),
     st.tuples(st.just("interrupts"), st.just(False), st.just(0)),
+    st.tuples(st.just("stall"), _PORT, st.booleans()),
     st.tuples(st.just("present"), st.sampled_from([True, False])),
     st.tuples(st.just("present"), st.just(True)),
     st.tuples(st.just("reset")),
