@@ -187,8 +187,8 @@ static enum exasock_reason txq_put(struct exa_txq *q, u8 *image, u32 bytes)
 }
 
 /*
- * The next queue after @first that nobody else uses at this moment takes it, if it has room. Who
- * comes between looking and locking has it for one frame.
+ * The next queue after @first that has room takes it. Who holds its lock does so for one frame, for
+ * nobody waits for room with it.
  */
 static noinline enum exasock_reason txq_send_elsewhere(struct exa_port *port, unsigned int first,
 						       u8 *image, u32 bytes)
@@ -199,7 +199,7 @@ static noinline enum exasock_reason txq_send_elsewhere(struct exa_port *port, un
 	for (i = 1; i < EXA_TXQS && reason == EXASOCK_R_BUSY; i++) {
 		struct exa_txq *q = rcu_dereference(port->txq[(first + i) % EXA_TXQS]);
 
-		if (!q || spin_is_locked(&q->lock))
+		if (!q)
 			continue;
 		spin_lock(&q->lock);
 		reason = txq_put(q, image, bytes);
