@@ -114,8 +114,8 @@ static void attachment_unhash(struct exa_attachment *attachment)
  * soon as it has its own destructor again, so it is forgotten at once.
  *
  * Functions that somebody else has put his own on top of cannot be taken out from under
- * them: then this module's reference stays. It is never the last one that is put here, for
- * whoever detaches has /dev/exasock open.
+ * them: then this module's reference stays. It is never the last one that is put here: who
+ * detaches has /dev/exasock open, who is in a native call has another.
  */
 void exa_attachment_unhook(struct exa_attachment *attachment, bool referenced)
 {
@@ -166,28 +166,26 @@ void exa_attachment_gone(const struct exa_attachment_kind *kind, const struct so
 /* --- attach and detach ------------------------------------------------------------------- */
 
 /* Room for one more, and the namespace's state, before anything is allocated */
-static struct exa_ns *attachment_reserve(struct exa_attachment_kind *kind, struct net *net)
+static struct exa_ns *attachment_reserve(struct exa_attachment_kind *kind,
+					 struct exa_context *context, struct net *net)
 {
 	struct exa_ns *ns = exa_ns_get(net);
-	int err = 0;
+	int err;
 
 	if (IS_ERR(ns))
 		return ns;
 	mutex_lock(&exa_mutex);
-	if (kind->count >= READ_ONCE(exa_max_sockets)) {
-		err = -EMFILE;
+	err = exa_share_take(kind, context, ns);
+	if (err)
 		exa_ns_put(ns);
-	} else {
-		WRITE_ONCE(kind->count, kind->count + 1);
-	}
 	mutex_unlock(&exa_mutex);
 	return err ? ERR_PTR(err) : ns;
 }
 
-static void attachment_release(struct exa_attachment_kind *kind, struct exa_ns *ns)
+static void attachment_release(struct exa_attachment_kind *kind, struct exa_context *context,
+			       struct exa_ns *ns)
 {
-	lockdep_assert_held(&exa_mutex);
-	WRITE_ONCE(kind->count, kind->count - 1);
+	exa_share_give(kind, context, ns);
 	exa_ns_put(ns);
 }
 
@@ -287,7 +285,7 @@ static int attachment_attach(struct exa_attachment_kind *kind, struct exa_contex
 		err = attachment_known(kind, context, sk, attach);
 	if (err)
 		return err;
-	ns = attachment_reserve(kind, sock_net(sk));
+	ns = attachment_reserve(kind, context, sock_net(sk));
 	if (IS_ERR(ns))
 		return PTR_ERR(ns);
 	attachment = attachment_make(kind, context, ns, sk);
@@ -310,7 +308,7 @@ static int attachment_attach(struct exa_attachment_kind *kind, struct exa_contex
 	attachment_discard(attachment);
 release:
 	mutex_lock(&exa_mutex);
-	attachment_release(kind, ns);
+	attachment_release(kind, context, ns);
 	mutex_unlock(&exa_mutex);
 	return err;
 }
@@ -345,7 +343,7 @@ static void attachment_detach(struct exa_attachment *attachment)
 	attachment_unhash(attachment);
 	mutex_lock(&exa_mutex);
 	list_del_rcu(&attachment->list);
-	attachment_release(kind, attachment->ns);
+	attachment_release(kind, attachment->context, attachment->ns);
 	mutex_unlock(&exa_mutex);
 	if (sk)
 		sock_put(sk);

@@ -13,9 +13,15 @@ static int exa_open(struct inode *inode, struct file *file)
 {
 	struct exa_context *context = kzalloc(sizeof(*context), GFP_KERNEL_ACCOUNT);
 	unsigned int i;
+	int err;
 
 	if (!context)
 		return -ENOMEM;
+	err = exa_share_open(context);
+	if (err) {
+		kfree(context);
+		return err;
+	}
 	mutex_init(&context->lock);
 	for (i = 0; i < EXA_KINDS; i++)
 		xa_init_flags(&context->handles[i], XA_FLAGS_ALLOC1);
@@ -34,6 +40,7 @@ static int exa_release(struct inode *inode, struct file *file)
 	exa_detach_all(&exa_stream_kind, context);
 	for (i = 0; i < EXA_KINDS; i++)
 		xa_destroy(&context->handles[i]);
+	exa_share_close(context);
 	put_pid(context->pid);
 	kfree(context);
 	return 0;

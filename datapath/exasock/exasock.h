@@ -114,7 +114,8 @@ struct exa_ns {
 	u64 cookie;
 	struct list_head list;		/* exa_namespaces, under exa_mutex */
 	refcount_t refs;		/* to this memory */
-	unsigned int users;		/* attachments, under exa_mutex */
+	unsigned int users;		/* attachments, made or being made; under exa_mutex, */
+	unsigned int count[EXA_KINDS];	/* and those that count against its share */
 	unsigned long idle_since;	/* jiffies, when there are none; the same */
 	struct list_head ifaces;
 	struct hlist_head attached[EXA_KINDS];	/* their kind's lock, read under RCU */
@@ -155,6 +156,8 @@ struct exa_packet {
 struct exa_context {
 	struct mutex lock;		/* attach and detach of this context */
 	struct xarray handles[EXA_KINDS];	/* attachments */
+	struct exa_share *share;	/* its user's */
+	bool host;			/* opened by who may configure the host's network */
 	struct pid *pid;
 	char comm[TASK_COMM_LEN];
 };
@@ -205,6 +208,7 @@ extern struct mutex exa_mutex;
 extern struct list_head exa_namespaces;
 extern unsigned int exa_slots;
 extern unsigned int exa_max_sockets;
+extern unsigned int exa_max_sockets_share;
 u64 exa_hold_ns(void);
 bool exa_fresh(u64 heartbeat);
 
@@ -250,6 +254,14 @@ struct exa_sock *exa_sock_alloc(void);
 void exa_sock_free(struct exa_sock *es);
 int exa_sock_mmap(struct exa_sock *es, struct vm_area_struct *vma, u64 offset);
 struct exasock_slot *exa_slot(const struct exa_sock *es, u32 number);
+
+/* share.c */
+int exa_share_open(struct exa_context *context);
+void exa_share_close(struct exa_context *context);
+int exa_share_take(struct exa_attachment_kind *kind, struct exa_context *context,
+		   struct exa_ns *ns);
+void exa_share_give(struct exa_attachment_kind *kind, struct exa_context *context,
+		    struct exa_ns *ns);
 
 /* sock.c */
 extern struct exa_attachment_kind exa_sock_kind;

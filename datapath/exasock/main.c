@@ -27,7 +27,11 @@ MODULE_PARM_DESC(slots, "datagrams that can be held for a socket, a power of two
 
 unsigned int exa_max_sockets = 1024;
 module_param_named(max_sockets, exa_max_sockets, uint, 0644);
-MODULE_PARM_DESC(max_sockets, "accelerated sockets at a time, on the whole machine");
+MODULE_PARM_DESC(max_sockets, "accelerated sockets at a time, on the whole machine, and TCP connections as many");
+
+unsigned int exa_max_sockets_share = 50;
+module_param_named(max_sockets_share, exa_max_sockets_share, uint, 0644);
+MODULE_PARM_DESC(max_sockets_share, "of these, how many one network namespace or user may have, percent");
 
 bool exa_stream_enabled = true;
 module_param_named(tcp, exa_stream_enabled, bool, 0644);
@@ -127,6 +131,7 @@ static void __exit exa_exit(void)
 	exa_ns_stop();
 	exa_iface_unregister();
 	exa_ports_teardown();
+	exa_native_teardown();
 	exa_streams_teardown();
 	exa_attachments_teardown();
 	exa_pernet_unregister();

@@ -56,7 +56,12 @@ struct exa_stream {
 	bool gone;			/* under the socket's lock: never taken again */
 	atomic_t callers;		/* native calls that may be under way */
 	struct mutex sending;		/* who copies into the send buffer */
-	struct work_struct home;
+	struct delayed_work home;
+	/* while it is leaving, under the socket's lock: */
+	bool giving;			/* its state is the kernel's already */
+	u32 unread;			/* bytes before @head that are to be given, */
+	u32 readable;			/* as many as there were */
+	u32 given;			/* all sent before it has been given */
 
 	/* all that follows under @lock; @settling: since every segment comes through us */
 	enum exa_place place;
@@ -155,12 +160,14 @@ u64 exa_stream_hold_ns(void);
 
 /* tcp_stream.c */
 extern struct exa_attachment_kind exa_stream_kind;
+extern void (*exa_stream_data_ready)(struct sock *sk);
 int exa_streams_setup(void);
 void exa_streams_teardown(void);
 struct exa_stream *exa_stream_find(const struct sock *sk);
 struct exa_stream *exa_stream_of(const struct sock *sk);
 void exa_stream_put(struct exa_stream *es);
 void exa_stream_send_home(struct exa_stream *es, u32 reason);
+void exa_stream_home_retry(struct exa_stream *es);
 
 /* tcp_index.c */
 void exa_stream_index_setup(void);
@@ -178,16 +185,42 @@ void exa_stream_free(struct exa_stream *es);
 int exa_stream_mmap(struct exa_stream *es, struct vm_area_struct *vma, u64 offset);
 u8 *exa_stream_at(const struct exa_stream *es, u64 offset, u32 *length);
 
+/* tcp_native.c */
+enum exa_native_wait {
+	EXA_NATIVE_WAIT,		/* until there is memory, or a fatal signal */
+	EXA_NATIVE_NOWAIT,		/* -EAGAIN */
+	EXA_NATIVE_END,			/* the same, but after a while it is reset */
+	EXA_NATIVE_NOW,			/* it is reset at once */
+};
+
+struct exa_native {
+	struct exa_stream *es;		/* NULL: it has none any more */
+	int inside;
+};
+
+int exa_native_enter(struct sock *sk, struct exa_native *native, enum exa_native_wait wait)
+	__acquires(native);
+int exa_native_enter_locked(struct sock *sk, struct exa_native *native,
+			    enum exa_native_wait wait) __acquires(native);
+int exa_native_hand_back(struct exa_stream *es, struct sock *sk, u32 reason,
+			 enum exa_native_wait wait);
+void exa_native_leave(const struct exa_native *native) __releases(native);
+void exa_native_give_up(const struct exa_native *native, struct sock *sk);
+void exa_stream_ops_install(struct sock *sk);
+bool exa_stream_ops_restore(struct sock *sk);
+void exa_native_teardown(void);
+
 /* tcp_proto.c */
 extern struct proto exa_stream_proto;
-void exa_stream_proto_setup(void);
+extern struct proto_ops exa_stream_ops;
+void exa_stream_hooks_setup(void);
 
 /* tcp_take.c */
 u32 exa_stream_take(struct exa_stream *es, struct sock *sk);
 long exa_stream_ioctl_take(struct exa_stream *es);
 
 /* tcp_give.c */
-void exa_stream_give(struct exa_stream *es, struct sock *sk, u32 reason);
+bool exa_stream_give(struct exa_stream *es, struct sock *sk, u32 reason, bool patient);
 void exa_stream_give_leaving(struct exa_stream *es);
 long exa_stream_ioctl_home(struct exa_stream *es);
 
@@ -216,5 +249,15 @@ void exa_stream_acknowledge(struct exa_stream *es);
 /* tcp_timer.c */
 void exa_stream_timer_setup(struct exa_stream *es);
 void exa_stream_timer(struct exa_stream *es, u64 *at, u64 ns);
+
+/*
+ * Has somebody else put functions of his own on an attached socket? Whatever they do, they
+ * do it to a copy of the connection that sleeps.
+ */
+static inline bool exa_stream_is_foreign(const struct sock *sk)
+{
+	return READ_ONCE(sk->sk_prot) != &exa_stream_proto ||
+	       READ_ONCE(sk->sk_data_ready) != exa_stream_data_ready;
+}
 
 #endif /* EXASOCK_TCP_H */

@@ -5,15 +5,20 @@
  * The rest goes through the kernel's own path for restoring connections (TCP_REPAIR):
  * received and unread bytes become readable, unacknowledged ones count as sent, and what
  * was not sent yet is sent as usual.
+ *
+ * The kernel may have no memory for these bytes. Then the connection is still leaving: ring
+ * and buffer keep the rest, arriving segments wait, and it is tried again until it is done
+ * (exa_stream_home_retry()). Nobody gets at the socket meanwhile: native calls wait too.
  */
 
+#include <linux/bpf.h>
 #include <linux/uio.h>
+#include <linux/wait_bit.h>
 #include <net/inet_connection_sock.h>
 
 #include "tcp.h"
 
 #define PIECE		16384U
-#define TRIES		8
 #define REST_DOUBLINGS	10
 #define PRODUCTIVE	16	/* segments, past the stack, that were worth the taking */
 
@@ -55,58 +60,54 @@ static void refresh_clock(struct tcp_sock *tp)
 	tp->tcp_mstamp = div_u64(tp->tcp_clock_cache, NSEC_PER_USEC);
 }
 
-/* All of it, in pieces; -ENOMEM when the kernel refuses again and again */
-static int put(struct sock *sk, u8 *from, u32 length)
+/* As much of it as the kernel has memory for: how much */
+static u32 give_bytes(struct sock *sk, u8 *from, u32 length)
 {
-	unsigned int tries = TRIES;
+	u32 given = 0;
 
-	while (length) {
+	while (given < length) {
 		struct msghdr msg = { .msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL };
-		struct kvec vec = { .iov_base = from, .iov_len = min(length, PIECE) };
+		struct kvec vec = { .iov_base = from + given,
+				    .iov_len = min(length - given, PIECE) };
 		int done;
 
 		iov_iter_kvec(&msg.msg_iter, ITER_SOURCE, &vec, 1, vec.iov_len);
 		done = tcp_sendmsg_locked(sk, &msg, vec.iov_len);
-		if (done <= 0) {
-			if (!tries--)
-				return done ? done : -ENOMEM;
-			cond_resched();
-			continue;
-		}
-		from += done;
-		length -= done;
+		if (done <= 0)
+			break;
+		given += done;
 	}
-	return 0;
+	return given;
 }
 
-static int put_unread(struct exa_stream *es, struct sock *sk, u32 unread)
+/* True: all that is unread lies in the receive queue */
+static bool give_unread(struct exa_stream *es, struct sock *sk)
 {
-	u64 at = es->head - unread;
-	int err = 0;
+	while (es->unread) {
+		u32 part = es->unread, given;
+		u8 *from = exa_stream_at(es, es->head - es->unread, &part);
 
-	while (unread && !err) {
-		u32 part = unread;
-		u8 *from = exa_stream_at(es, at, &part);
-
-		err = put(sk, from, part);
-		at += part;
-		unread -= part;
+		given = give_bytes(sk, from, part);
+		es->unread -= given;
+		if (given < part)
+			return false;
 	}
-	return err;
+	return true;
 }
 
-static int put_sent(struct exa_stream *es, struct sock *sk, u32 from, u32 to)
+/* True: all before @to lies in the kernel's send queue */
+static bool give_sent(struct exa_stream *es, struct sock *sk, u32 to)
 {
-	int err = 0;
+	while (before(es->given, to)) {
+		u32 at = es->given & (exa_stream_room - 1);
+		u32 part = min(to - es->given, exa_stream_room - at), given;
 
-	while (from != to && !err) {
-		u32 at = from & (exa_stream_room - 1);
-		u32 part = min(to - from, exa_stream_room - at);
-
-		err = put(sk, es->buffer + at, part);
-		from += part;
+		given = give_bytes(sk, es->buffer + at, part);
+		es->given += given;
+		if (given < part)
+			return false;
 	}
-	return err;
+	return true;
 }
 
 static void write_sent(const struct exa_stream *es, struct sock *sk)
@@ -140,10 +141,10 @@ static void write_sent(const struct exa_stream *es, struct sock *sk)
 	exa_congestion_give(es, sk);
 }
 
-static void write_received(const struct exa_stream *es, struct sock *sk, u32 unread)
+static void write_received(const struct exa_stream *es, struct sock *sk)
 {
 	struct tcp_sock *tp = tcp_sk(sk);
-	u32 consumed = es->rcv_nxt - unread;
+	u32 consumed = es->rcv_nxt - es->unread;
 
 	tp->bytes_received += consumed - tp->rcv_nxt;
 	WRITE_ONCE(tp->rcv_nxt, consumed);
@@ -162,37 +163,45 @@ static void write_received(const struct exa_stream *es, struct sock *sk, u32 unr
 	inet_csk(sk)->icsk_ack.lrcvtime = tcp_jiffies32;
 }
 
-/* As it would be, but for what is unread and unacknowledged; then that */
-static int write_back(struct exa_stream *es, struct sock *sk, u32 unread)
+/*
+ * What is unread and unacknowledged, by the kernel's own means, on from where it was left.
+ * A window is told only when all that is unread is there. True: all of it.
+ */
+static bool give_all(struct exa_stream *es, struct sock *sk)
 {
 	struct tcp_sock *tp = tcp_sk(sk);
+	gfp_t allocation = sk->sk_allocation;
 	struct saved saved;
-	int err;
+	bool done;
 
-	refresh_clock(tp);
-	write_sent(es, sk);
-	write_received(es, sk, unread);
 	save(sk, &saved);
+	/* a BPF program that walks the sockets has locked this one, and must not sleep */
+	if (has_current_bpf_ctx())
+		sk->sk_allocation = GFP_ATOMIC;
 	tp->repair = 1;
 	tp->repair_queue = TCP_RECV_QUEUE;
-	err = put_unread(es, sk, unread);
-	tp->rcv_wup = es->rcv_acked;
-	tp->rcv_wnd = es->rcv_edge - es->rcv_acked;
+	done = give_unread(es, sk);
+	if (done) {
+		tp->rcv_wup = es->rcv_acked;
+		tp->rcv_wnd = es->rcv_edge - es->rcv_acked;
 #ifdef EXASOCK_HAVE_RCV_MWND_SEQ
-	tp->rcv_mwnd_seq = es->rcv_edge;
+		tp->rcv_mwnd_seq = es->rcv_edge;
 #endif
+	} else {
+		tp->rcv_wup = tp->rcv_nxt;
+		tp->rcv_wnd = 0;
+	}
 	tp->repair_queue = TCP_SEND_QUEUE;
-	if (!err)
-		err = put_sent(es, sk, es->snd_una, es->snd_nxt);
+	done = done && give_sent(es, sk, es->snd_nxt);
 	tp->repair_queue = TCP_NO_QUEUE;
 	tp->repair = 0;
-	if (!err)
-		err = put_sent(es, sk, es->snd_nxt, es->write_seq);
+	done = done && give_sent(es, sk, es->write_seq);
+	sk->sk_allocation = allocation;
 	restore(sk, &saved);
-	return err;
+	return done;
 }
 
-static void wake(struct sock *sk, u32 unread)
+static void wake(struct sock *sk, bool unread)
 {
 	struct tcp_sock *tp = tcp_sk(sk);
 
@@ -212,11 +221,13 @@ static void wake(struct sock *sk, u32 unread)
 	sk->sk_write_space(sk);
 }
 
-/* The kernel refuses the bytes, or has others: no honest end but this one */
+/* The kernel has other bytes, or its end cannot wait for memory: no honest end but this one */
 static void fail(struct sock *sk, int err)
 {
-	net_warn_ratelimited("exasock: a TCP connection could not be brought home: %d\n", err);
-	tcp_prot.disconnect(sk, 0);
+	int left = tcp_prot.disconnect(sk, 0);
+
+	net_warn_ratelimited("exasock: a TCP connection could not be handed back: %d, %d\n", err,
+			     left);
 	WRITE_ONCE(sk->sk_err, ECONNRESET);
 	sk_error_report(sk);
 }
@@ -248,50 +259,106 @@ static void rest(struct exa_stream *es)
 		   get_cycles() + div_u64(es->rest_ns * tsc_khz, USEC_PER_SEC));
 }
 
-/* With the socket locked, in process context */
-void exa_stream_give(struct exa_stream *es, struct sock *sk, u32 reason)
+/*
+ * Is the kernel's copy as it was left when the connection was taken? Segments may have come
+ * by another way, and somebody else may have put functions on the socket that do not know
+ * that it sleeps; what they have queued is not overwritten.
+ */
+static bool is_untouched(const struct exa_stream *es, const struct sock *sk)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+
+	return tp->snd_una == es->kernel_una && tp->snd_nxt == es->kernel_una &&
+	       tp->write_seq == es->kernel_una && tp->rcv_nxt == es->kernel_rcv_nxt &&
+	       tp->copied_seq == es->kernel_rcv_nxt && !tp->packets_out &&
+	       skb_queue_empty(&sk->sk_receive_queue) && skb_queue_empty(&sk->sk_write_queue) &&
+	       RB_EMPTY_ROOT(&sk->tcp_rtx_queue) && RB_EMPTY_ROOT(&tp->out_of_order_queue);
+}
+
+/* Leaving: from here on arriving segments wait, and nobody else changes anything. Locked. */
+static void give_begin(struct exa_stream *es, u32 reason)
+{
+	if (es->place == EXA_TAKEN) {
+		es->reason = reason;
+		exa_stream_unindex(es);
+	}
+	es->place = EXA_LEAVING;
+	es->giving = true;
+	es->ring->gives[es->reason]++;
+	es->unread = close_ring(es);
+	es->readable = es->unread;
+	es->given = es->snd_una;
+	es->ring->rx_home += es->unread;
+}
+
+/* What the process has read and the peer has acknowledged */
+static int give_state(struct exa_stream *es, struct sock *sk)
+{
+	if (sk->sk_state != TCP_ESTABLISHED)
+		return 0;
+	if (!is_untouched(es, sk)) {
+		es->ring->gives[EXASOCK_S_FOREIGN]++;
+		return -ECONNRESET;
+	}
+	refresh_clock(tcp_sk(sk));
+	write_sent(es, sk);
+	write_received(es, sk);
+	return 0;
+}
+
+static void give_end(struct exa_stream *es, struct sock *sk)
 {
 	struct sk_buff *skb;
-	u32 unread;
+
+	spin_lock_bh(&es->lock);
+	while ((skb = __skb_dequeue(&es->held)))
+		netif_receive_skb(skb);		/* into the backlog: the socket is ours */
+	WRITE_ONCE(es->place, EXA_HOME);
+	es->giving = false;
+	exa_stream_arrived(es);
+	rest(es);
+	spin_unlock_bh(&es->lock);
+	smp_mb();		/* with who waits in exa_native_hand_back() */
+	wake_up_var(&es->place);
+	sock_put(sk);				/* of exa_stream_take(); the caller has its own */
+}
+
+/*
+ * With the socket locked, in process context or a BPF program's. True: it is at home. False:
+ * the kernel has no memory for it now, and it comes home later; not @patient: it is reset
+ * instead, as the kernel does with what it cannot finish.
+ */
+bool exa_stream_give(struct exa_stream *es, struct sock *sk, u32 reason, bool patient)
+{
+	bool first;
 	int err = 0;
 
 	sock_owned_by_me(sk);
 	spin_lock_bh(&es->lock);
 	if (es->place == EXA_HOME) {
 		spin_unlock_bh(&es->lock);
-		return;
+		return true;
 	}
-	if (es->place == EXA_TAKEN) {
-		es->reason = reason;
-		exa_stream_unindex(es);
-	}
-	es->place = EXA_LEAVING;
-	es->ring->gives[es->reason]++;
-	unread = close_ring(es);
-	es->ring->rx_home += unread;
+	first = !es->giving;
+	if (first)
+		give_begin(es, reason);
 	spin_unlock_bh(&es->lock);
 
-	/* from here on arriving segments wait, and nobody else changes anything */
-	if (sk->sk_state == TCP_ESTABLISHED && tcp_sk(sk)->snd_una == es->kernel_una &&
-	    tcp_sk(sk)->rcv_nxt == es->kernel_rcv_nxt) {
-		err = write_back(es, sk, unread);
-	} else if (sk->sk_state != TCP_CLOSE) {
-		es->ring->gives[EXASOCK_S_FOREIGN]++;
-		err = -ECONNRESET;
+	if (first)
+		err = give_state(es, sk);
+	if (!err && sk->sk_state == TCP_ESTABLISHED && !give_all(es, sk)) {
+		if (patient) {
+			exa_stream_home_retry(es);
+			return false;
+		}
+		err = -ENOMEM;
 	}
 	if (err)
 		fail(sk, err);
 	else if (sk->sk_state == TCP_ESTABLISHED)
-		wake(sk, unread);
-
-	spin_lock_bh(&es->lock);
-	while ((skb = __skb_dequeue(&es->held)))
-		netif_receive_skb(skb);		/* into the backlog: the socket is ours */
-	es->place = EXA_HOME;
-	exa_stream_arrived(es);
-	rest(es);
-	spin_unlock_bh(&es->lock);
-	sock_put(sk);				/* of exa_stream_take(); the caller has its own */
+		wake(sk, es->readable);
+	give_end(es, sk);
+	return true;
 }
 
 /* If it still has to, for the reason it was sent */
@@ -303,7 +370,7 @@ void exa_stream_give_leaving(struct exa_stream *es)
 		return;
 	lock_sock(sk);
 	if (READ_ONCE(es->place) == EXA_LEAVING)
-		exa_stream_give(es, sk, es->reason);
+		exa_stream_give(es, sk, es->reason, true);
 	release_sock(sk);
 	sock_put(sk);
 }
@@ -315,7 +382,7 @@ long exa_stream_ioctl_home(struct exa_stream *es)
 	if (!sk)
 		return -ESTALE;
 	lock_sock(sk);
-	exa_stream_give(es, sk, EXASOCK_R_SLEEP);
+	exa_stream_give(es, sk, EXASOCK_R_SLEEP, true);
 	release_sock(sk);
 	sock_put(sk);
 	return 0;

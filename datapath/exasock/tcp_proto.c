@@ -1,193 +1,302 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * What an attached connection's socket does in native calls: it comes home first, and
- * then they are the kernel's own. So whoever has the socket (another process, io_uring,
- * sendfile, ss -K, the end of its last descriptor) finds an ordinary connection.
- *
- * Calls that do the kernel's work under the lock under which the connection came home
- * need no more; during others it is not taken again (exa_stream.callers).
- */
+/* Of hooks.h: what an attached connection's struct proto and struct proto_ops do themselves */
 
+#include <linux/bpf.h>
 #include <linux/module.h>
+#include <linux/net.h>
+#include <linux/skmsg.h>
+#include <linux/splice.h>
+#include <net/inet_common.h>
 #include <net/tcp.h>
 
 #include "tcp.h"
 
 struct proto exa_stream_proto;
+struct proto_ops exa_stream_ops;
 
-/* The stream, at home until leave(); NULL: it has none any more */
-static struct exa_stream *enter(struct sock *sk)
+static enum exa_native_wait native_wait(int flags)
 {
-	struct exa_stream *es = exa_stream_of(sk);
-
-	__module_get(THIS_MODULE);	/* the socket's owner is under way in here */
-	if (!es)
-		return NULL;
-	atomic_inc(&es->callers);
-	lock_sock(sk);
-	exa_stream_give(es, sk, EXASOCK_S_CALL);
-	release_sock(sk);
-	return es;
+	return flags & MSG_DONTWAIT ? EXA_NATIVE_NOWAIT : EXA_NATIVE_WAIT;
 }
 
-static void leave(struct exa_stream *es)
-{
-	if (es) {
-		atomic_dec(&es->callers);
-		exa_stream_put(es);
-	}
-	module_put(THIS_MODULE);
-}
+/* --- struct proto ------------------------------------------------------------------------ */
 
-/* With the socket locked by the caller */
-static void come_home(struct sock *sk)
+static int proto_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
 {
-	struct exa_stream *es = exa_stream_of(sk);
-
-	if (!es)
-		return;
-	exa_stream_give(es, sk, EXASOCK_S_CALL);
-	exa_stream_put(es);
-}
-
-static int stream_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
-{
-	struct exa_stream *es = enter(sk);
+	struct exa_native native;
 	int ret;
 
-	ret = tcp_prot.sendmsg(sk, msg, size);
-	leave(es);
+	ret = exa_native_enter(sk, &native, native_wait(msg->msg_flags));
+	if (!ret)
+		ret = tcp_prot.sendmsg(sk, msg, size);
+	exa_native_leave(&native);
 	return ret;
 }
 
 #ifdef EXASOCK_HAVE_RECVMSG_ADDR_LEN
-static int stream_recvmsg(struct sock *sk, struct msghdr *msg, size_t size, int flags,
-			  int *addr_len)
+static int proto_recvmsg(struct sock *sk, struct msghdr *msg, size_t size, int flags,
+			 int *addr_len)
 {
-	struct exa_stream *es = enter(sk);
+	struct exa_native native;
 	int ret;
 
-	ret = tcp_prot.recvmsg(sk, msg, size, flags, addr_len);
-	leave(es);
+	ret = exa_native_enter(sk, &native, native_wait(flags));
+	if (!ret)
+		ret = tcp_prot.recvmsg(sk, msg, size, flags, addr_len);
+	exa_native_leave(&native);
 	return ret;
 }
 #else
-static int stream_recvmsg(struct sock *sk, struct msghdr *msg, size_t size, int flags)
+static int proto_recvmsg(struct sock *sk, struct msghdr *msg, size_t size, int flags)
 {
-	struct exa_stream *es = enter(sk);
+	struct exa_native native;
 	int ret;
 
-	ret = tcp_prot.recvmsg(sk, msg, size, flags);
-	leave(es);
+	ret = exa_native_enter(sk, &native, native_wait(flags));
+	if (!ret)
+		ret = tcp_prot.recvmsg(sk, msg, size, flags);
+	exa_native_leave(&native);
 	return ret;
+}
+#endif
+
+#ifdef EXASOCK_HAVE_SENDPAGE
+static int proto_sendpage(struct sock *sk, struct page *page, int offset, size_t size, int flags)
+{
+	struct exa_native native;
+	int ret;
+
+	ret = exa_native_enter(sk, &native, native_wait(flags));
+	if (!ret)
+		ret = tcp_prot.sendpage(sk, page, offset, size, flags);
+	exa_native_leave(&native);
+	return ret;
+}
+#endif
+
+#ifdef EXASOCK_HAVE_SPLICE_EOF
+static void proto_splice_eof(struct socket *sock)
+{
+	struct exa_native native;
+
+	if (!exa_native_enter(sock->sk, &native, EXA_NATIVE_WAIT))
+		tcp_prot.splice_eof(sock);
+	exa_native_leave(&native);
 }
 #endif
 
 /* The last descriptor is gone. The socket may be gone when this returns. */
-static void stream_close(struct sock *sk, long timeout)
+static void proto_close(struct sock *sk, long timeout)
 {
-	struct exa_stream *es = enter(sk);
+	struct exa_native native;
 
+	exa_native_enter(sk, &native, EXA_NATIVE_END);
 	tcp_prot.close(sk, timeout);
-	leave(es);
+	exa_native_leave(&native);
 }
 
-static void stream_shutdown(struct sock *sk, int how)
+static void proto_shutdown(struct sock *sk, int how)
 {
-	come_home(sk);
+	struct exa_native native;
+
+	exa_native_enter_locked(sk, &native, EXA_NATIVE_END);
 	tcp_prot.shutdown(sk, how);
+	exa_native_leave(&native);
 }
 
-static int stream_disconnect(struct sock *sk, int flags)
+static int proto_disconnect(struct sock *sk, int flags)
 {
-	come_home(sk);
-	return tcp_prot.disconnect(sk, flags);
-}
-
-static void stream_keepalive(struct sock *sk, int on)
-{
-	come_home(sk);
-	tcp_prot.keepalive(sk, on);
-}
-
-/* Another protocol on top of it keeps what it finds below: that must not be ours */
-static void leave_for_good(struct exa_stream *es, struct sock *sk)
-{
-	lock_sock(sk);
-	es->gone = true;
-	WRITE_ONCE(es->ring->dead, 1);
-	if (sk->sk_prot == &exa_stream_proto)
-		WRITE_ONCE(sk->sk_prot, &tcp_prot);
-	release_sock(sk);
-}
-
-static int stream_setsockopt(struct sock *sk, int level, int name, sockptr_t value,
-			     unsigned int size)
-{
-	struct exa_stream *es = enter(sk);
+	struct exa_native native;
 	int ret;
 
-	if (es && level == SOL_TCP && name == TCP_ULP)
-		leave_for_good(es, sk);
-	ret = tcp_prot.setsockopt(sk, level, name, value, size);
-	leave(es);
+	exa_native_enter_locked(sk, &native, EXA_NATIVE_NOW);
+	exa_native_give_up(&native, sk);
+	ret = tcp_prot.disconnect(sk, flags);
+	exa_native_leave(&native);
 	return ret;
 }
 
-static int stream_getsockopt(struct sock *sk, int level, int name, char __user *value,
-			     int __user *size)
+static void proto_keepalive(struct sock *sk, int on)
 {
-	struct exa_stream *es = enter(sk);
+	struct exa_native native;
+
+	exa_native_enter_locked(sk, &native, EXA_NATIVE_NOWAIT);
+	tcp_prot.keepalive(sk, on);
+	exa_native_leave(&native);
+}
+
+static int proto_setsockopt(struct sock *sk, int level, int name, sockptr_t value,
+			    unsigned int size)
+{
+	struct exa_native native;
 	int ret;
 
-	ret = tcp_prot.getsockopt(sk, level, name, value, size);
-	leave(es);
+	ret = exa_native_enter(sk, &native, EXA_NATIVE_WAIT);
+	if (ret)
+		goto leave;
+	if (level == SOL_TCP && name == TCP_ULP) {
+		lock_sock(sk);
+		exa_native_give_up(&native, sk);
+		release_sock(sk);
+	}
+	ret = tcp_prot.setsockopt(sk, level, name, value, size);
+leave:
+	exa_native_leave(&native);
+	return ret;
+}
+
+static int proto_getsockopt(struct sock *sk, int level, int name, char __user *value,
+			    int __user *size)
+{
+	struct exa_native native;
+	int ret;
+
+	ret = exa_native_enter(sk, &native, EXA_NATIVE_WAIT);
+	if (!ret)
+		ret = tcp_prot.getsockopt(sk, level, name, value, size);
+	exa_native_leave(&native);
 	return ret;
 }
 
 #ifdef EXASOCK_HAVE_IOCTL_POINTER
-static int stream_ioctl(struct sock *sk, int command, int *argument)
+static int proto_ioctl(struct sock *sk, int command, int *argument)
 {
-	struct exa_stream *es = enter(sk);
+	struct exa_native native;
 	int ret;
 
-	ret = tcp_prot.ioctl(sk, command, argument);
-	leave(es);
+	ret = exa_native_enter(sk, &native, EXA_NATIVE_WAIT);
+	if (!ret)
+		ret = tcp_prot.ioctl(sk, command, argument);
+	exa_native_leave(&native);
 	return ret;
 }
 #else
-static int stream_ioctl(struct sock *sk, int command, unsigned long argument)
+static int proto_ioctl(struct sock *sk, int command, unsigned long argument)
 {
-	struct exa_stream *es = enter(sk);
+	struct exa_native native;
 	int ret;
 
-	ret = tcp_prot.ioctl(sk, command, argument);
-	leave(es);
+	ret = exa_native_enter(sk, &native, EXA_NATIVE_WAIT);
+	if (!ret)
+		ret = tcp_prot.ioctl(sk, command, argument);
+	exa_native_leave(&native);
 	return ret;
 }
 #endif
 
-static int stream_abort(struct sock *sk, int err)
+/* ss -K locks nothing; a BPF program that walks the sockets has locked this one */
+static int proto_diag_destroy(struct sock *sk, int err)
 {
-	struct exa_stream *es = enter(sk);
+	struct exa_native native;
 	int ret;
 
+	if (has_current_bpf_ctx())
+		exa_native_enter_locked(sk, &native, EXA_NATIVE_NOW);
+	else
+		exa_native_enter(sk, &native, EXA_NATIVE_END);
 	ret = tcp_prot.diag_destroy(sk, err);
-	leave(es);
+	exa_native_leave(&native);
 	return ret;
 }
 
-void exa_stream_proto_setup(void)
+#ifdef CONFIG_BPF_SYSCALL
+/*
+ * A sockmap puts functions of its own on top of what it finds, and has noted that already.
+ * With the socket locked; by a BPF program perhaps without, where nobody can hand it back.
+ */
+static int proto_psock_update_sk_prot(struct sock *sk, struct sk_psock *psock, bool restore)
+{
+	struct exa_native native;
+	int ret;
+
+	ret = exa_native_enter_locked(sk, &native, EXA_NATIVE_NOWAIT);
+	if (!ret) {
+		exa_native_give_up(&native, sk);
+		psock->sk_proto = &tcp_prot;
+		psock->saved_close = tcp_prot.close;
+		psock->psock_update_sk_prot = tcp_prot.psock_update_sk_prot;
+		ret = tcp_prot.psock_update_sk_prot(sk, psock, restore);
+	}
+	exa_native_leave(&native);
+	return ret;
+}
+#endif
+
+/* --- struct proto_ops -------------------------------------------------------------------- */
+
+/* Others come by struct proto; these do not, where the kernel lets a socket have them */
+static int ops_setsockopt(struct socket *sock, int level, int name, sockptr_t value,
+			  unsigned int size)
+{
+	struct exa_native native;
+	int ret;
+
+	if (level != SOL_SOCKET)
+		return inet_stream_ops.setsockopt(sock, level, name, value, size);
+	ret = exa_native_enter(sock->sk, &native, EXA_NATIVE_WAIT);
+	if (!ret)
+		ret = sock_setsockopt(sock, level, name, value, size);
+	exa_native_leave(&native);
+	return ret;
+}
+
+static ssize_t ops_splice_read(struct socket *sock, loff_t *at, struct pipe_inode_info *pipe,
+			       size_t size, unsigned int flags)
+{
+	enum exa_native_wait wait =
+		flags & SPLICE_F_NONBLOCK ? EXA_NATIVE_NOWAIT : EXA_NATIVE_WAIT;
+	struct exa_native native;
+	ssize_t ret;
+
+	ret = exa_native_enter(sock->sk, &native, wait);
+	if (!ret)
+		ret = inet_stream_ops.splice_read(sock, at, pipe, size, flags);
+	exa_native_leave(&native);
+	return ret;
+}
+
+/* With the socket locked */
+static int ops_read_sock(struct sock *sk, read_descriptor_t *to, sk_read_actor_t actor)
+{
+	struct exa_native native;
+	int ret;
+
+	ret = exa_native_enter_locked(sk, &native, EXA_NATIVE_NOWAIT);
+	if (!ret)
+		ret = inet_stream_ops.read_sock(sk, to, actor);
+	exa_native_leave(&native);
+	return ret;
+}
+
+/* The same */
+static int ops_sendmsg_locked(struct sock *sk, struct msghdr *msg, size_t size)
+{
+	struct exa_native native;
+	int ret;
+
+	ret = exa_native_enter_locked(sk, &native, EXA_NATIVE_NOWAIT);
+	if (!ret)
+		ret = inet_stream_ops.sendmsg_locked(sk, msg, size);
+	exa_native_leave(&native);
+	return ret;
+}
+
+#define HOOK_HAND_BACK(assignment)	(assignment)
+#define HOOK_GIVE_UP(assignment)	(assignment)
+#define HOOK_PASS(...)			((void)0)
+#define HOOK_DATA(...)			((void)0)
+#define PROTO(name, decision)		HOOK_##decision(exa_stream_proto.name = proto_##name)
+#define OPS(name, decision)		HOOK_##decision(exa_stream_ops.name = ops_##name)
+
+/*
+ * Their owner is this module: a socket that is cloned or accepted while its parent has these
+ * tables has a reference from the kernel, which puts it when the socket is gone.
+ */
+void exa_stream_hooks_setup(void)
 {
 	exa_stream_proto = tcp_prot;
-	exa_stream_proto.sendmsg = stream_sendmsg;
-	exa_stream_proto.recvmsg = stream_recvmsg;
-	exa_stream_proto.close = stream_close;
-	exa_stream_proto.shutdown = stream_shutdown;
-	exa_stream_proto.disconnect = stream_disconnect;
-	exa_stream_proto.keepalive = stream_keepalive;
-	exa_stream_proto.setsockopt = stream_setsockopt;
-	exa_stream_proto.getsockopt = stream_getsockopt;
-	exa_stream_proto.ioctl = stream_ioctl;
-	exa_stream_proto.diag_destroy = stream_abort;
+	exa_stream_proto.owner = THIS_MODULE;
+	exa_stream_ops = inet_stream_ops;
+	exa_stream_ops.owner = THIS_MODULE;
+#include "hooks.h"
 }

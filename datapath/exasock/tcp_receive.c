@@ -40,6 +40,8 @@ static u32 lower_obstacle(struct exa_stream *es, const struct exa_iface *iface,
 		return EXASOCK_R_DEVICE;
 	if (raw_sockets(es->ns->net))
 		return EXASOCK_R_SHARED;
+	if (exa_stream_is_foreign(es->sk))
+		return EXASOCK_S_FOREIGN;
 	reason = exa_rx_obstacle(es->ns, iface);
 	if (!reason)
 		reason = exa_rx_sock_obstacle(es->sk);

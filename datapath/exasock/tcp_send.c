@@ -79,7 +79,7 @@ static u32 prepare(struct exa_stream *es, struct sock *sk, size_t length, u32 *f
 	spin_unlock_bh(&es->lock);
 	if (reason == EXASOCK_S_ROOM) {
 		lock_sock(sk);
-		exa_stream_give(es, sk, reason);
+		exa_stream_give(es, sk, reason, true);
 		release_sock(sk);
 	}
 	return reason;
@@ -117,7 +117,7 @@ static long commit(struct exa_stream *es, struct sock *sk, u32 from, size_t leng
 	if (leaving) {
 		lock_sock(sk);
 		if (READ_ONCE(es->place) == EXA_LEAVING)
-			exa_stream_give(es, sk, es->reason);
+			exa_stream_give(es, sk, es->reason, true);
 		release_sock(sk);
 	}
 	return ret;
@@ -129,7 +129,8 @@ static long send_on(struct exa_stream *es, struct sock *sk, struct iov_iter *fro
 	long ret = -EOPNOTSUPP;
 	u32 at;
 
-	mutex_lock(&es->sending);
+	if (mutex_lock_killable(&es->sending))
+		return -ERESTARTSYS;
 	if (!prepare(es, sk, length, &at))
 		ret = copy(es, at, from) ? commit(es, sk, at, length) : -EFAULT;
 	mutex_unlock(&es->sending);

@@ -8,11 +8,17 @@
 
 #include <linux/net.h>
 #include <linux/slab.h>
+#include <net/inet_common.h>
 
 #include "tcp.h"
 
+#define RETRY	(HZ / 100 ?: 1)	/* until there is memory, perhaps */
+
 static struct workqueue_struct *exa_stream_wq;
-static void (*exa_native_destruct)(struct sock *sk);
+
+/* What every untouched connection has */
+void (*exa_stream_data_ready)(struct sock *sk) __ro_after_init;
+static void (*exa_stream_destruct)(struct sock *sk) __ro_after_init;
 
 static struct exa_stream *stream_of(struct exa_attachment *attachment)
 {
@@ -45,11 +51,19 @@ void exa_stream_put(struct exa_stream *es)
 
 static void home_work(struct work_struct *work)
 {
-	struct exa_stream *es = container_of(work, struct exa_stream, home);
+	struct exa_stream *es = container_of(to_delayed_work(work), struct exa_stream,
+					     home);
 
 	exa_stream_give_leaving(es);
 	exa_stream_arrived_unseen(es);
 	exa_stream_put(es);
+}
+
+static void home_queue(struct exa_stream *es, unsigned long delay)
+{
+	kref_get(&es->ref);
+	if (!queue_delayed_work(exa_stream_wq, &es->home, delay))
+		exa_stream_put(es);	/* never the last one */
 }
 
 /* Locked: from here on arriving segments wait until it is at home */
@@ -60,9 +74,13 @@ void exa_stream_send_home(struct exa_stream *es, u32 reason)
 	es->place = EXA_LEAVING;
 	es->reason = reason;
 	exa_stream_unindex(es);
-	kref_get(&es->ref);
-	if (!queue_work(exa_stream_wq, &es->home))
-		exa_stream_put(es);	/* never the last one */
+	home_queue(es, 0);
+}
+
+/* It could not be given all of it. With the socket locked. */
+void exa_stream_home_retry(struct exa_stream *es)
+{
+	home_queue(es, RETRY);
 }
 
 /* --- what is a connection's own in an attachment ------------------------------------------ */
@@ -78,7 +96,7 @@ static int stream_suits(const struct sock *sk)
 static void stream_destruct(struct sock *sk)
 {
 	exa_attachment_gone(&exa_stream_kind, sk);
-	exa_native_destruct(sk);
+	exa_stream_destruct(sk);
 }
 
 static struct exa_attachment *stream_alloc_attachment(const struct sock *sk)
@@ -89,7 +107,7 @@ static struct exa_attachment *stream_alloc_attachment(const struct sock *sk)
 		return NULL;
 	mutex_init(&es->sending);
 	__skb_queue_head_init(&es->held);
-	INIT_WORK(&es->home, home_work);
+	INIT_DELAYED_WORK(&es->home, home_work);
 	exa_stream_timer_setup(es);
 	es->since = ktime_get_ns();
 	return &es->attachment;
@@ -109,14 +127,16 @@ static int stream_hook(struct exa_attachment *attachment, struct sock *sk)
 {
 	struct exa_stream *es = stream_of(attachment);
 
-	if (sk->sk_prot != &tcp_prot || sk->sk_destruct != exa_native_destruct ||
-	    sk->sk_user_data)
+	if (sk->sk_prot != &tcp_prot || sk->sk_destruct != exa_stream_destruct ||
+	    sk->sk_data_ready != exa_stream_data_ready || sk->sk_user_data || !sk->sk_socket ||
+	    sk->sk_socket->ops != &inet_stream_ops)
 		return -EOPNOTSUPP;
 	es->ring->handle = es->handle;
 	es->ring->netns = es->ns->cookie;
 	exa_attachment_hash(attachment);
 	sk->sk_destruct = stream_destruct;
 	WRITE_ONCE(sk->sk_prot, &exa_stream_proto);
+	exa_stream_ops_install(sk);
 	return 0;
 }
 
@@ -125,7 +145,7 @@ static bool stream_unhook(struct sock *sk)
 	if (sk->sk_prot != &exa_stream_proto || sk->sk_destruct != stream_destruct)
 		return false;
 	WRITE_ONCE(sk->sk_prot, &tcp_prot);
-	sk->sk_destruct = exa_native_destruct;
+	sk->sk_destruct = exa_stream_destruct;
 	return true;
 }
 
@@ -136,7 +156,8 @@ static void stream_end(struct exa_attachment *attachment, struct sock *sk)
 	if (sk) {
 		lock_sock(sk);
 		es->gone = true;
-		exa_stream_give(es, sk, EXASOCK_S_OVER);
+		exa_native_hand_back(es, sk, EXASOCK_S_OVER, EXA_NATIVE_END);
+		exa_stream_ops_restore(sk);
 	}
 	exa_attachment_unhook(attachment, sk);
 	if (sk)
@@ -204,9 +225,10 @@ int exa_streams_setup(void)
 
 	if (err)
 		return err;
-	exa_native_destruct = sock->sk->sk_destruct;
+	exa_stream_data_ready = sock->sk->sk_data_ready;
+	exa_stream_destruct = sock->sk->sk_destruct;
 	sock_release(sock);
-	exa_stream_proto_setup();
+	exa_stream_hooks_setup();
 	exa_attachment_kind_setup(&exa_stream_kind);
 	exa_stream_index_setup();
 	exa_stream_wq = alloc_workqueue("exasock_tcp", WQ_HIGHPRI | WQ_UNBOUND, 0);

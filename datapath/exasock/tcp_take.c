@@ -77,7 +77,7 @@ static u32 obstacle(struct exa_stream *es, struct sock *sk)
 {
 	const struct tcp_sock *tp = tcp_sk(sk);
 
-	if (es->gone || !READ_ONCE(exa_stream_enabled) || sk->sk_prot != &exa_stream_proto ||
+	if (es->gone || !READ_ONCE(exa_stream_enabled) ||
 	    sk->sk_state != TCP_ESTABLISHED || sk->sk_shutdown || sk->sk_err)
 		return EXASOCK_S_STATE;
 	if (ktime_get_ns() < es->rested_at)

@@ -33,6 +33,8 @@ u32 exa_stream_path(struct exa_stream *es, struct sock *sk, struct exa_dst **dst
 	};
 	u32 reason;
 
+	if (exa_stream_is_foreign(sk))
+		return EXASOCK_S_FOREIGN;
 	*dst = exa_dst_find(es->ns, sk, &key, &es->dst_at);
 	if (!*dst)
 		return EXASOCK_R_ROUTE;

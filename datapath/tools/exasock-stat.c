@@ -182,18 +182,19 @@ static void show(const struct exasock_stat *stat, bool reasons)
 	}
 }
 
-/* Of sockets that have no line, for they were never accelerated */
-static void show_refusals(bool json, const __u64 *counts)
+void show_refusals(bool json, const char *what, const __u64 *counts)
 {
 	unsigned int i;
 
+	if (json)
+		printf("{\"refused%s\": {", what);
 	for (i = 0; i < EXASOCK_N_REFUSALS; i++) {
 		if (json)
-			printf("%s\"%s\": %" PRIu64, i ? ", " : "{\"refused\": {",
-			       exasock_refusals[i], (uint64_t)counts[i]);
-		else if (counts[i])
-			printf("not accelerated, %s: %" PRIu64 "\n", exasock_refusal_texts[i],
+			printf("%s\"%s\": %" PRIu64, i ? ", " : "", exasock_refusals[i],
 			       (uint64_t)counts[i]);
+		else if (counts[i])
+			printf("not accelerated%s, %s: %" PRIu64 "\n", what,
+			       exasock_refusal_texts[i], (uint64_t)counts[i]);
 	}
 	if (json)
 		puts("}}");
@@ -216,7 +217,7 @@ static void show_all(int fd, const struct options *options)
 			show(&stats[i], options->reasons);
 	}
 	if (options->reasons)
-		show_refusals(options->json, asked.refused);
+		show_refusals(options->json, "", asked.refused);
 	free(stats);
 }
 

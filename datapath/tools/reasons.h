@@ -41,10 +41,10 @@ static const char *const exasock_refusals[] = {
 
 /* What each means, for people */
 static const char *const exasock_refusal_texts[] = {
-	[EXASOCK_N_KIND] = "not a plain IPv4 UDP socket",
+	[EXASOCK_N_KIND] = "not a plain IPv4 UDP socket, or established TCP connection",
 	[EXASOCK_N_CARD] = "this network namespace has no ExaNIC device that is up",
 	[EXASOCK_N_TAKEN] = "another process has accelerated it already",
-	[EXASOCK_N_LIMIT] = "there are as many as the module's max_sockets allows",
+	[EXASOCK_N_LIMIT] = "as many as the module's max_sockets, or a share of it, allows",
 	[EXASOCK_N_MEMORY] = "no memory",
 };
 

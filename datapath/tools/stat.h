@@ -23,6 +23,9 @@ void *list(int fd, unsigned long request, bool all, size_t size, struct exasock_
 const char *address(char *to, size_t size, __be32 host, __be16 port);
 void put_name(const __u8 *name);
 
+/* Of sockets that have no line, for they were never accelerated */
+void show_refusals(bool json, const char *what, const __u64 *counts);
+
 /* streams.c: TCP */
 void show_streams(int fd, const struct options *options);
 

@@ -137,5 +137,7 @@ void show_streams(int fd, const struct options *options)
 		else
 			show(&stats[i], options->reasons);
 	}
+	if (options->reasons)
+		show_refusals(options->json, options->json ? "_tcp" : " (TCP)", asked.refused);
 	free(stats);
 }

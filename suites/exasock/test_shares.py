@@ -1,0 +1,67 @@
+"""What one tenant has attached is not another one's loss (B4).
+
+card0:0 -+- a   vlan 5  10.1.0.1
+         +- v   vlan 6  10.1.0.1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lab.guest.client import Agent
+from suites.exasock import guest_shares
+from suites.guest import exasock
+from suites.place import Placed
+from suites.session import Session
+from suites.topology import Device, Namespace, Topology
+
+MOST = 64
+ONE, TWO = 60001, 60002
+
+
+@pytest.fixture
+def tenants(
+    session: Session, place: Callable[[Topology], Placed], healthy: None, defer: Callable[..., None]
+) -> Iterator[Agent]:
+    """Two namespaces, room for 64 sockets, and nobody else who has any."""
+    agent = session.agent
+    agent.load(exasock, guest_shares)
+    devices = [Device("vlan", "lan0", "card0:0", vid=vid, addresses=("10.1.0.1/24",)) for vid in (5, 6)]
+    spaces = [Namespace(name, (device,)) for name, device in zip("av", devices, strict=True)]
+    place(Topology("two tenants", tuple(spaces)))
+    session.end_programs()
+    usual = agent.call(exasock.parameter, name="max_sockets", value=MOST)
+    defer(agent.call, exasock.parameter, name="max_sockets", value=usual)
+    yield agent
+    for name in agent.call(guest_shares.names):
+        agent.call(guest_shares.end, name=name)
+
+
+@pytest.mark.expects("exasock")
+def test_a_namespace_has_its_share(tenants: Agent) -> None:
+    """B4, N9: one namespace's users together have half of the sockets, are told so, and it is counted;
+    another namespace has what is left but for the host's part, and the host has that."""
+    half, rest = MOST // 2, MOST // 2 - MOST // 8
+    limit = {"errno": "EMFILE"}
+    first = tenants.call(guest_shares.attach, name="1", netns="a", uid=ONE, most=half - 2)
+    second = tenants.call(guest_shares.attach, name="2", netns="a", uid=TWO, most=MOST)
+    assert first == {"attached": half - 2, "errno": None} and second == limit | {"attached": 2}
+    assert tenants.call(exasock.refused, netns="a").get("limit") == 1
+    assert tenants.call(guest_shares.attach, name="3", netns="v", uid=0, most=MOST, host=False) == limit | {
+        "attached": rest
+    }
+    host = tenants.call(guest_shares.attach, name="4", netns="v", uid=0, most=MOST)
+    assert host == limit | {"attached": MOST // 8}
+
+
+@pytest.mark.expects("exasock")
+def test_a_user_has_his_share(tenants: Agent) -> None:
+    """B4: one user has half of the sockets, in however many namespaces."""
+    half = MOST // 2
+    first = tenants.call(guest_shares.attach, name="1", netns="a", uid=ONE, most=half - 4)
+    again = tenants.call(guest_shares.attach, name="2", netns="v", uid=ONE, most=MOST)
+    assert [first["attached"], again] == [half - 4, {"attached": 4, "errno": "EMFILE"}]
+    tenants.call(guest_shares.end, name="1")
+    assert tenants.call(guest_shares.attach, name="3", netns="v", uid=ONE, most=4)["errno"] is None
