@@ -279,6 +279,8 @@ void exa_stream_give(struct exa_stream *es, struct sock *sk, u32 reason)
 		es->ring->gives[EXASOCK_S_FOREIGN]++;
 		err = -ECONNRESET;
 	}
+	if (!err && es->reason == EXASOCK_S_LOSS)
+		exa_stream_lost(es, sk);
 	if (err)
 		fail(sk, err);
 	else if (sk->sk_state == TCP_ESTABLISHED)
