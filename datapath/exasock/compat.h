@@ -45,9 +45,11 @@
 #define inet_cmsg_flags(inet)		((inet)->cmsg_flags)
 #define exa_mc_loop(sk)			(inet_sk(sk)->mc_loop)
 #define exa_mc_all(sk)			(inet_sk(sk)->mc_all)
+#define exa_recverr(sk)			(inet_sk(sk)->recverr)
 #else
 #define exa_mc_loop(sk)			inet_test_bit(MC_LOOP, sk)
 #define exa_mc_all(sk)			inet_test_bit(MC_ALL, sk)
+#define exa_recverr(sk)			inet_test_bit(RECVERR, sk)
 #endif
 #ifndef EXASOCK_HAVE_UDP_FLAGS
 #define exa_udp_gro(sk)			(udp_sk(sk)->gro_enabled)

@@ -104,6 +104,21 @@ struct exa_flow {
 	bool known;			/* it says something */
 };
 
+/* The tag that the VLAN device would put on what the socket sends: its tag and a priority */
+static inline u16 exa_iface_tci(const struct exa_iface *iface, const struct sock *sk)
+{
+	unsigned int i;
+
+	for (i = 0; iface->vid && i < iface->depth; i++) {
+		struct net_device *dev = iface->chain[i];
+
+		if (is_vlan_dev(dev) && vlan_dev_priv(dev)->nr_egress_mappings)
+			return iface->vid |
+			       vlan_dev_get_egress_qos_mask(dev, READ_ONCE(sk->sk_priority));
+	}
+	return iface->vid;
+}
+
 /* State of a namespace that has attachments, or had them a moment ago */
 struct exa_ns {
 	struct net *net;		/* not referenced: who gets here by a socket has it */
@@ -328,6 +343,9 @@ enum exasock_reason exa_rx_sock_obstacle(struct sock *sk);
 enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_iface *iface,
 				    struct sock *sk);
 bool exa_tracked(const struct net *net);
+
+/* security.c */
+void exa_security_setup(void);
 
 /* dst.c */
 struct exa_dst_key {

@@ -13,6 +13,7 @@
 #include <net/udp.h>
 
 #include "exasock.h"
+#include "options.h"
 
 /* May the socket have this group's datagrams from this source, by this device? (ip_mc_sf_allow) */
 static bool member_allows(const struct sock *sk, const struct exa_packet *packet, int ifindex,
@@ -122,11 +123,11 @@ enum exasock_reason exa_rx_options(struct sock *sk, const struct exa_packet *pac
 		return EXASOCK_R_SIZE;
 	if (raw_sockets(sock_net(sk)))
 		return EXASOCK_R_SHARED;
-	if (flags & ~known || sock_flag(sk, SOCK_RXQ_OVFL) || sock_flag(sk, SOCK_TSTAMP_NEW) ||
-	    sock_flag(sk, SOCK_RCVMARK) || READ_ONCE(udp_sk(sk)->encap_type) ||
-	    exa_udp_gro(sk) || READ_ONCE(sk->sk_peek_off) >= 0 ||
-	    READ_ONCE(inet_sk(sk)->min_ttl) > packet->ttl ||
-	    stamps & (SOF_TIMESTAMPING_OPT_CMSG | SOF_TIMESTAMPING_OPT_PKTINFO))
+	if (flags & ~known || sk->sk_flags & ~EXA_FLAGS_RX || stamps & ~EXA_STAMPS_RX ||
+	    exa_stamp_is_told(sk) || exa_stamp_is_chance(stamps) ||
+	    READ_ONCE(udp_sk(sk)->encap_type) || exa_udp_gro(sk) ||
+	    READ_ONCE(sk->sk_peek_off) >= 0 ||
+	    READ_ONCE(inet_sk(sk)->min_ttl) > packet->ttl)
 		return EXASOCK_R_OPTION;
 	if (flags & IP_CMSG_PKTINFO)
 		bits |= EXASOCK_CMSG_PKTINFO;
@@ -141,6 +142,10 @@ enum exasock_reason exa_rx_options(struct sock *sk, const struct exa_packet *pac
 		bits |= EXASOCK_CMSG_TIMESTAMPING_SW;
 	if (stamps & SOF_TIMESTAMPING_RAW_HARDWARE)
 		bits |= EXASOCK_CMSG_TIMESTAMPING_HW;
+	/* as sock_recv_cmsgs(): from now on SIOCGSTAMP has something to tell */
+	if (unlikely(sock_read_timestamp(sk) == SK_DEFAULT_STAMP) &&
+	    !sock_flag(sk, SOCK_RCVTSTAMP))
+		sock_write_timestamp(sk, 0);
 	*cmsg = bits;
 	return EXASOCK_R_NONE;
 }

@@ -88,6 +88,7 @@ static int __init exa_init(void)
 			    EXASOCK_SLOTS_MAX);
 	exa_stream_room = clamp_t(unsigned int, rounddown_pow_of_two(max(exa_stream_room, 0x4000U)),
 				  0x4000, EXASOCK_STREAM_SIZE_MOST);
+	exa_security_setup();
 	err = exa_attachments_setup();
 	if (err)
 		return err;

@@ -20,6 +20,7 @@
 #include <net/xfrm.h>
 
 #include "exasock.h"
+#include "security.h"
 
 static bool bypassed(const struct exa_ns *ns, const struct net_device *dev)
 {
@@ -30,6 +31,24 @@ static bool bypassed(const struct exa_ns *ns, const struct net_device *dev)
 static __always_inline bool tapped(const struct net *net, const struct net *port)
 {
 	return exa_taps_all(net) || (port != net && exa_taps_all(port));
+}
+
+/* Of the packet sockets on a device so many are looked at; where there are more, one counts */
+#define TAPS_MOST	8
+
+/*
+ * Those on this device alone: one for ARP, LLDP or PTP could never see the datagram. Their
+ * list has other protocols' handlers too.
+ */
+static bool tapped_specifically(const struct net_device *dev)
+{
+	const struct packet_type *type;
+	unsigned int left = TAPS_MOST;
+
+	list_for_each_entry_rcu(type, &dev->ptype_specific, list)
+		if (type->type == htons(ETH_P_IP) || !left--)
+			return true;
+	return false;
 }
 
 static bool xfrm_policies(const struct net *net, int dir)
@@ -58,6 +77,12 @@ static bool cgroup_programs(struct sock *sk, enum cgroup_bpf_attach_type type)
 #else
 	return false;
 #endif
+}
+
+/* Those of calls that only datagrams have */
+static bool datagram_programs(struct sock *sk, enum cgroup_bpf_attach_type type)
+{
+	return cgroup_programs(sk, type) && sk->sk_protocol == IPPROTO_UDP;
 }
 
 #ifdef CONFIG_NETFILTER
@@ -133,14 +158,33 @@ bool exa_tracked(const struct net *net)
 	return tracks(net, NF_INET_PRE_ROUTING) || tracks(net, NF_INET_LOCAL_OUT);
 }
 
+/* Filters of clsact and programs of tcx; before 6.6 only the former */
+static bool tc_ingress(const struct net_device *dev)
+{
+#if defined(EXASOCK_HAVE_TCX) && defined(CONFIG_NET_XGRESS)
+	return rcu_access_pointer(dev->tcx_ingress);
+#elif defined(EXASOCK_HAVE_MINIQ) && defined(CONFIG_NET_CLS_ACT)
+	return rcu_access_pointer(dev->miniq_ingress);
+#else
+	return false;
+#endif
+}
+
+static bool tc_egress(const struct net_device *dev)
+{
+#if defined(EXASOCK_HAVE_TCX) && defined(CONFIG_NET_XGRESS)
+	return rcu_access_pointer(dev->tcx_egress);
+#elif defined(EXASOCK_HAVE_MINIQ) && defined(CONFIG_NET_CLS_ACT)
+	return rcu_access_pointer(dev->miniq_egress);
+#else
+	return false;
+#endif
+}
+
 static bool ingress_hooks(const struct net_device *dev)
 {
-	bool found = rcu_access_pointer(dev->xdp_prog);
+	bool found = rcu_access_pointer(dev->xdp_prog) || tc_ingress(dev);
 
-#ifdef CONFIG_NET_XGRESS
-	if (rcu_access_pointer(dev->tcx_ingress))
-		found = true;
-#endif
 #ifdef CONFIG_NETFILTER_INGRESS
 	if (rcu_access_pointer(dev->nf_hooks_ingress))
 		found = true;
@@ -150,19 +194,38 @@ static bool ingress_hooks(const struct net_device *dev)
 
 static bool egress_hooks(const struct net_device *dev)
 {
-	const struct Qdisc *qdisc = rcu_dereference(netdev_get_tx_queue(dev, 0)->qdisc);
-	/* what may be skipped while it is empty only keeps order */
-	bool found = qdisc->enqueue && !(qdisc->flags & TCQ_F_CAN_BYPASS);
+	bool found = tc_egress(dev);
 
-#ifdef CONFIG_NET_XGRESS
-	if (rcu_access_pointer(dev->tcx_egress))
-		found = true;
-#endif
 #ifdef CONFIG_NETFILTER_EGRESS
 	if (rcu_access_pointer(dev->nf_hooks_egress))
 		found = true;
 #endif
 	return found;
+}
+
+/*
+ * A queueing discipline that may delay, drop or mark: one that may be skipped while it is
+ * empty only keeps order. fq, which paces, is one that may not be skipped.
+ */
+static bool queues(const struct net_device *dev)
+{
+	const struct Qdisc *qdisc = rcu_dereference(netdev_get_tx_queue(dev, 0)->qdisc);
+
+	return qdisc->enqueue && !(qdisc->flags & TCQ_F_CAN_BYPASS);
+}
+
+/*
+ * The tag's priority follows the socket's (exa_iface_tci()), unless that is 0: then a
+ * control group may give another one (net_prio).
+ */
+static bool prioritized_by_group(const struct net_device *dev, const struct sock *sk)
+{
+#if IS_ENABLED(CONFIG_CGROUP_NET_PRIO)
+	return is_vlan_dev(dev) && vlan_dev_priv(dev)->nr_egress_mappings &&
+	       !READ_ONCE(sk->sk_priority) && rcu_access_pointer(dev->priomap);
+#else
+	return false;
+#endif
 }
 
 /* netif_running() and netif_carrier_ok() */
@@ -215,13 +278,15 @@ enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_if
 
 		if (stacked(iface, i))
 			return EXASOCK_R_STACKED;
-		if (!list_empty(&dev->ptype_all) || !list_empty(&dev->ptype_specific))
+		if (!list_empty(&dev->ptype_all) || tapped_specifically(dev))
 			return EXASOCK_R_TAP;
 		if (ingress_hooks(dev) && !bypassed(ns, dev))
 			return EXASOCK_R_FILTER;
 	}
 	if (detours(iface))
 		return EXASOCK_R_STACKED;
+	if (exa_security_receives())
+		return EXASOCK_R_POLICY;
 	if (tapped(net, dev_net(iface->port->dev)))
 		return EXASOCK_R_TAP;
 	if (netfilter(net, NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN) && !READ_ONCE(ns->bypass))
@@ -233,7 +298,8 @@ enum exasock_reason exa_rx_obstacle(const struct exa_ns *ns, const struct exa_if
 enum exasock_reason exa_rx_sock_obstacle(struct sock *sk)
 {
 	if (rcu_access_pointer(sk->sk_filter) || sock_policies(sk, XFRM_POLICY_IN) ||
-	    cgroup_programs(sk, CGROUP_INET_INGRESS))
+	    cgroup_programs(sk, CGROUP_INET_INGRESS) ||
+	    datagram_programs(sk, CGROUP_UDP4_RECVMSG))
 		return EXASOCK_R_FILTER;
 	return EXASOCK_R_NONE;
 }
@@ -253,16 +319,19 @@ enum exasock_reason exa_tx_obstacle(const struct exa_ns *ns, const struct exa_if
 			return EXASOCK_R_TAP;
 		if (egress_hooks(dev) && !bypassed(ns, dev))
 			return EXASOCK_R_FILTER;
-		if (is_vlan_dev(dev) && vlan_dev_priv(dev)->nr_egress_mappings &&
-		    READ_ONCE(sk->sk_priority))
-			return EXASOCK_R_OPTION;
+		if (queues(dev) && !bypassed(ns, dev))
+			return EXASOCK_R_QDISC;
+		if (prioritized_by_group(dev, sk))
+			return EXASOCK_R_FILTER;
 	}
+	if (exa_security_sends())
+		return EXASOCK_R_POLICY;
 	if (tapped(net, dev_net(iface->port->dev)))
 		return EXASOCK_R_TAP;
 	if (netfilter(net, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING) && !READ_ONCE(ns->bypass))
 		return EXASOCK_R_FILTER;
 	if (xfrm_policies(net, XFRM_POLICY_OUT) || sock_policies(sk, XFRM_POLICY_OUT) ||
-	    cgroup_programs(sk, CGROUP_INET_EGRESS) || cgroup_programs(sk, CGROUP_UDP4_SENDMSG))
+	    cgroup_programs(sk, CGROUP_INET_EGRESS) || datagram_programs(sk, CGROUP_UDP4_SENDMSG))
 		return EXASOCK_R_FILTER;
 	return EXASOCK_R_NONE;
 }

@@ -16,6 +16,7 @@
 #include <net/udp.h>
 
 #include "exasock.h"
+#include "options.h"
 
 #define SEND_CHUNK	(EXANIC_TX_CHUNK_HEADER + EXANIC_TX_CHUNK_PADDING)
 #define SEND_PAYLOAD	(SEND_CHUNK + EXA_HEADERS)	/* where it lies in an image */
@@ -52,7 +53,7 @@ static enum exasock_reason socket_obstacle(struct sock *sk)
 		return EXASOCK_R_ERROR;
 	if (READ_ONCE(up->pending) || exa_udp_corked(sk) || READ_ONCE(up->gso_size) ||
 	    READ_ONCE(up->encap_type) || rcu_access_pointer(inet->inet_opt) ||
-	    sock_flag(sk, SOCK_TXTIME) || sock_flag(sk, SOCK_WIFI_STATUS) ||
+	    sk->sk_flags & ~EXA_FLAGS_TX ||
 	    READ_ONCE(sk->sk_tsflags) & SOF_TIMESTAMPING_TX_RECORD_MASK)
 		return EXASOCK_R_OPTION;
 	if (sk_wmem_alloc_get(sk))
@@ -178,7 +179,7 @@ static u8 *make_headers(const struct exa_datagram *datagram, const struct exa_ds
 		struct vlan_ethhdr *vlan = (struct vlan_ethhdr *)ip - 1;
 
 		vlan->h_vlan_proto = htons(ETH_P_8021Q);
-		vlan->h_vlan_TCI = htons(iface->vid);
+		vlan->h_vlan_TCI = htons(exa_iface_tci(iface, sk));
 		vlan->h_vlan_encapsulated_proto = htons(ETH_P_IP);
 		eth = (struct ethhdr *)vlan;
 	} else {

@@ -14,6 +14,7 @@
 
 #include "../include/exasock_stream.h"
 #include "exasock.h"
+#include "options.h"
 
 /* Explicit congestion notification has modes */
 #ifdef EXASOCK_HAVE_ECN_MODE
@@ -25,6 +26,7 @@
 #define EXA_FLIGHT	64	/* segments that may be unacknowledged, a power of two */
 #define EXA_ACK_NS	(40ULL * NSEC_PER_MSEC)	/* an acknowledgment's delay, the kernel's own */
 #define EXA_NARROW_NS	(200ULL * NSEC_PER_USEC)	/* between looks whether it was read */
+#define EXA_BUSY_NS	(500ULL * NSEC_PER_USEC)	/* until an acknowledgment is tried again */
 #define EXA_STREAM_HELD	128	/* segments that wait for a connection to be home */
 
 /* Before the payload in an image: chunk header, Ethernet, VLAN tag, IPv4, TCP with time stamp */
@@ -112,8 +114,9 @@ struct exa_stream {
 	u32 ends[EXA_FLIGHT];		/* of the segments that are unacknowledged */
 	u32 flight;			/* how many, and */
 	u32 first;			/* the oldest of them */
-	u32 wait_ns;			/* for an acknowledgment */
-	u64 rto_ns;			/* the kernel's, when it was taken */
+	u64 probe_ns;			/* twice the round trip: see exa_stream_loss_ns() */
+	u64 rto_ns;			/* the kernel's, when it was taken, */
+	u64 rto_min_ns;			/* and the least it may be */
 	bool nodelay;
 
 	/* both ways */
@@ -150,6 +153,13 @@ struct exa_stream {
 	u8 *image;
 	u32 image_room;			/* payload that it has room for */
 };
+
+/* A taken one: does it have an option that the kernel has to serve, set since then? */
+static inline bool exa_stream_options_changed(const struct exa_stream *es)
+{
+	return exa_stream_has_options(es->sk) ||
+	       sock_flag(es->sk, SOCK_KEEPOPEN) != es->keepalive;
+}
 
 /* main.c */
 extern unsigned int exa_stream_room;
@@ -249,6 +259,8 @@ void exa_stream_acknowledge(struct exa_stream *es);
 /* tcp_timer.c */
 void exa_stream_timer_setup(struct exa_stream *es);
 void exa_stream_timer(struct exa_stream *es, u64 *at, u64 ns);
+u64 exa_stream_loss_ns(const struct exa_stream *es);
+void exa_stream_lost(const struct exa_stream *es, struct sock *sk);
 
 /*
  * Has somebody else put functions of his own on an attached socket? Whatever they do, they

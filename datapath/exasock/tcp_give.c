@@ -353,6 +353,8 @@ bool exa_stream_give(struct exa_stream *es, struct sock *sk, u32 reason, bool pa
 		}
 		err = -ENOMEM;
 	}
+	if (!err && es->reason == EXASOCK_S_LOSS)
+		exa_stream_lost(es, sk);
 	if (err)
 		fail(sk, err);
 	else if (sk->sk_state == TCP_ESTABLISHED)

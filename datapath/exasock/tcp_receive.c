@@ -42,6 +42,8 @@ static u32 lower_obstacle(struct exa_stream *es, const struct exa_iface *iface,
 		return EXASOCK_R_SHARED;
 	if (exa_stream_is_foreign(es->sk))
 		return EXASOCK_S_FOREIGN;
+	if (exa_stream_options_changed(es))
+		return EXASOCK_R_OPTION;
 	reason = exa_rx_obstacle(es->ns, iface);
 	if (!reason)
 		reason = exa_rx_sock_obstacle(es->sk);
@@ -140,7 +142,7 @@ static void acknowledged(struct exa_stream *es, const struct exa_segment *segmen
 	}
 	exa_congestion_acked(es, flight - es->flight);
 	if (es->flight)
-		exa_stream_timer(es, &es->loss_at, es->wait_ns);
+		exa_stream_timer(es, &es->loss_at, exa_stream_loss_ns(es));
 	else
 		es->loss_at = 0;
 }
@@ -194,7 +196,8 @@ static u32 accept(struct exa_stream *es, const struct exa_iface *iface,
 		return reason;
 
 	es->last = ktime_get_ns();
-	if (es->stamps)
+	/* of what is acknowledged at once, the first one's is echoed (RFC 7323, 4.3) */
+	if (es->stamps && !after(segment->seq, es->rcv_acked))
 		es->ts_recent = segment->tsval;
 	acknowledged(es, segment);
 	if (length)

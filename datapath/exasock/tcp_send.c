@@ -54,7 +54,7 @@ void exa_stream_push(struct exa_stream *es)
 			es->snd_sml = es->snd_nxt;
 		es->ends[(es->first + es->flight++) & (EXA_FLIGHT - 1)] = es->snd_nxt;
 		if (!es->loss_at)
-			exa_stream_timer(es, &es->loss_at, es->wait_ns);
+			exa_stream_timer(es, &es->loss_at, exa_stream_loss_ns(es));
 	}
 }
 

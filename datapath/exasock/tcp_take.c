@@ -12,8 +12,6 @@
 
 #define REFUSED_NS_FIRST	(50ULL * NSEC_PER_USEC)
 #define REFUSED_NS_MOST		(16ULL * NSEC_PER_MSEC)
-/* The peer may delay an acknowledgment as we do */
-#define ACK_SLACK_NS		(EXA_ACK_NS + 80ULL * NSEC_PER_MSEC)
 
 /* Has it anything that the kernel would have to serve? */
 static bool has_options(const struct sock *sk)
@@ -22,12 +20,16 @@ static bool has_options(const struct sock *sk)
 	const struct inet_sock *inet = inet_sk(sk);
 	const struct tcp_sock *tp = tcp_sk(sk);
 
-	if (rcu_access_pointer(inet->inet_opt) || inet->min_ttl || sk->sk_tsflags ||
-	    sock_flag(sk, SOCK_RCVTSTAMP) || sock_flag(sk, SOCK_RXQ_OVFL) ||
-	    sock_flag(sk, SOCK_TXTIME) || sock_flag(sk, SOCK_ZEROCOPY) ||
-	    rcu_access_pointer(sk->sk_filter) || READ_ONCE(sk->sk_peek_off) >= 0 ||
-	    READ_ONCE(sk->sk_rcvlowat) > 1 || sk->sk_pacing_status == SK_PACING_NEEDED ||
-	    inet_cmsg_flags(inet))
+	if (rcu_access_pointer(inet->inet_opt) || inet->min_ttl || inet_cmsg_flags(inet) ||
+	    rcu_access_pointer(sk->sk_filter) || exa_stream_has_options(sk))
+		return true;
+	/*
+	 * Errors would come for segments that the kernel does not know; and more may wait in our
+	 * buffer than the program wants to have unsent.
+	 */
+	if (exa_recverr(sk) || tcp_notsent_lowat(tp) < exa_stream_room)
+		return true;
+	if ((u64)jiffies_to_usecs(icsk->icsk_delack_max) * NSEC_PER_USEC < EXA_ACK_NS)
 		return true;
 	if (tp->recvmsg_inq || tp->nonagle & TCP_NAGLE_CORK || tp->repair ||
 	    exa_tcp_ecn(tp) || tp->tcp_tx_delay || tp->bpf_sock_ops_cb_flags ||
@@ -117,11 +119,11 @@ static void snapshot(struct exa_stream *es, struct sock *sk)
 	es->max_window = tp->max_window;
 	es->mss = min_t(u32, tp->mss_cache, es->image_room);
 	exa_congestion_take(es, sk);
+	es->rto_min_ns = (u64)jiffies_to_usecs(icsk->icsk_rto_min) * NSEC_PER_USEC;
 	es->room = clamp_t(u32, READ_ONCE(sk->sk_sndbuf) / 2, es->mss, exa_stream_room);
 	es->flight = 0;
 	es->first = 0;
-	es->wait_ns = min_t(u64, 2ULL * (tp->srtt_us >> 3) * NSEC_PER_USEC + ACK_SLACK_NS,
-			    NSEC_PER_SEC);
+	es->probe_ns = 2ULL * (tp->srtt_us >> 3) * NSEC_PER_USEC;
 	es->nodelay = tp->nonagle & TCP_NAGLE_OFF;
 
 	es->stamps = tp->rx_opt.tstamp_ok;

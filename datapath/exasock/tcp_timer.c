@@ -4,9 +4,12 @@
  * wait for, bytes that nobody reads, a connection that nobody uses. One timer for all.
  */
 
+#include <net/inet_connection_sock.h>
+
 #include "tcp.h"
 
 #define UNUSED_NS	NSEC_PER_SEC
+#define LOSS_LEAST_NS	(2ULL * NSEC_PER_MSEC)	/* TCP_TIMEOUT_MIN_US */
 
 /* *@at, one of the times of @es, is @ns after the last segment, which is now. Locked. */
 void exa_stream_timer(struct exa_stream *es, u64 *at, u64 ns)
@@ -16,6 +19,39 @@ void exa_stream_timer(struct exa_stream *es, u64 *at, u64 ns)
 		return;
 	es->armed = *at;
 	hrtimer_start(&es->timer, ns_to_ktime(*at), HRTIMER_MODE_ABS_SOFT);
+}
+
+/*
+ * How long an acknowledgment may take until the kernel would probe for a lost tail
+ * (tcp_schedule_loss_probe): twice the round trip, and of a single segment as long as its
+ * receiver may delay it; never longer than until it would send again.
+ */
+u64 exa_stream_loss_ns(const struct exa_stream *es)
+{
+	u64 delay = es->flight == 1 ? es->rto_min_ns : LOSS_LEAST_NS;
+
+	return min(es->probe_ns + delay, es->rto_ns);
+}
+
+/*
+ * A connection that was handed back for the lack of an acknowledgment: the kernel has waited
+ * long enough, as long as exa_stream_loss_ns() says. With the socket locked, after its
+ * state was written back, with which the kernel began to wait anew.
+ */
+void exa_stream_lost(const struct exa_stream *es, struct sock *sk)
+{
+	struct inet_connection_sock *icsk = inet_csk(sk);
+	u64 waited = exa_stream_loss_ns(es), left;
+
+	if (!tcp_sk(sk)->packets_out)
+		return;
+	if (icsk->icsk_pending == ICSK_TIME_LOSS_PROBE) {
+		inet_csk_reset_xmit_timer(sk, ICSK_TIME_LOSS_PROBE, 1, icsk->icsk_rto);
+	} else if (icsk->icsk_pending == ICSK_TIME_RETRANS) {
+		left = es->rto_ns > waited ? es->rto_ns - waited : 0;
+		inet_csk_reset_xmit_timer(sk, ICSK_TIME_RETRANS, max(nsecs_to_jiffies(left), 1UL),
+					  icsk->icsk_rto);
+	}
 }
 
 /*
@@ -81,7 +117,7 @@ static enum hrtimer_restart fire(struct hrtimer *timer)
 	if (hrtimer_is_queued(timer))	/* started again while this waited for the lock */
 		goto unlock;
 	now = ktime_get_ns();
-	es->armed = 0;
+	es->armed = now;	/* what is due later is set below, nobody starts the timer */
 	if (es->place == EXA_TAKEN && es->loss_at && es->loss_at <= now)
 		exa_stream_send_home(es, EXASOCK_S_LOSS);
 	if (es->place == EXA_TAKEN && es->ack_at && es->ack_at <= now)
@@ -94,6 +130,8 @@ static enum hrtimer_restart fire(struct hrtimer *timer)
 		es->armed = next(es, now);
 		hrtimer_set_expires(timer, ns_to_ktime(es->armed));
 		restart = HRTIMER_RESTART;
+	} else {
+		es->armed = 0;
 	}
 unlock:
 	spin_unlock_bh(&es->lock);

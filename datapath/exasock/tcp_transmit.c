@@ -125,7 +125,7 @@ static u8 *make_lower(struct sock *sk, const struct exa_dst *dst, struct tcphdr 
 		struct vlan_ethhdr *vlan = (struct vlan_ethhdr *)ip - 1;
 
 		vlan->h_vlan_proto = htons(ETH_P_8021Q);
-		vlan->h_vlan_TCI = htons(iface->vid);
+		vlan->h_vlan_TCI = htons(exa_iface_tci(iface, sk));
 		vlan->h_vlan_encapsulated_proto = htons(ETH_P_IP);
 		eth = (struct ethhdr *)vlan;
 	} else {
@@ -159,6 +159,8 @@ static u32 transmit(struct exa_stream *es, u32 seq, u32 length, u8 flags)
 	__wsum sum = 0;
 	u32 reason;
 
+	if (exa_stream_options_changed(es))
+		return EXASOCK_R_OPTION;
 	reason = exa_stream_path(es, sk, &dst);
 	if (!reason && length + 40 + (es->stamps ? TCPOLEN_TSTAMP_ALIGNED : 0) >
 		       exa_dst_mtu(dst))
@@ -204,11 +206,13 @@ u32 exa_stream_transmit(struct exa_stream *es, u32 seq, u32 length, u8 flags)
 	return 0;
 }
 
-/* The same */
+/* The same. While the card's memory has no room, which others may have taken, it is owed. */
 void exa_stream_acknowledge(struct exa_stream *es)
 {
 	u32 reason = exa_stream_transmit(es, es->snd_nxt, 0, TCPHDR_ACK);
 
-	if (reason)
+	if (reason == EXASOCK_R_BUSY)
+		exa_stream_timer(es, &es->ack_at, EXA_BUSY_NS);
+	else if (reason)
 		exa_stream_send_home(es, reason);
 }

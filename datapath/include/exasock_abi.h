@@ -123,6 +123,9 @@ enum exasock_reason {
 	EXASOCK_R_LOOP,		/* a copy, or all of it, stays on this host */
 	EXASOCK_R_BUSY,		/* no room in the transmit memory */
 	EXASOCK_R_SKIPPED,	/* refused a moment ago: not asked again */
+	/* both ways; at the end, for numbers do not change */
+	EXASOCK_R_POLICY,	/* a security module (LSM) judges or labels it */
+	EXASOCK_R_QDISC,	/* a queueing discipline may delay, drop or mark it (sent only) */
 	EXASOCK_R_REASONS,
 };
 

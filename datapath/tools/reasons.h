@@ -29,6 +29,8 @@ static const char *const exasock_reasons[] = {
 	[EXASOCK_R_LOOP] = "loop",
 	[EXASOCK_R_BUSY] = "busy",
 	[EXASOCK_R_SKIPPED] = "skipped",
+	[EXASOCK_R_POLICY] = "policy",
+	[EXASOCK_R_QDISC] = "qdisc",
 };
 
 static const char *const exasock_refusals[] = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import itertools
 import mmap
 import os
@@ -170,6 +171,7 @@ class Program:
     def __init__(self) -> None:
         self.sockets: dict[str, socket.socket] = {}
         self.epolls: dict[str, select.epoll] = {}
+        self.began = 0.0
 
     def run(self, steps: list[Json]) -> list[Json]:
         return [self.step(step) for step in steps]
@@ -279,6 +281,21 @@ class Program:
         level, number = OPTIONS[step["name"]]
         value = bytes.fromhex(step["hex"]) if "hex" in step else step["value"]
         self.sockets[step["s"]].setsockopt(LEVELS[level], number, value)
+
+    def do_option(self, step: Json) -> None:
+        """Any option by its numbers; the value in hex."""
+        self.sockets[step["s"]].setsockopt(step["level"], step["number"], bytes.fromhex(step["hex"]))
+
+    def do_now(self, step: Json) -> None:
+        """From here on is what ``stamp`` calls new."""
+        self.began = time.time()
+
+    def do_stamp(self, step: Json) -> bool:
+        """Is the time that SIOCGSTAMP, or SIOCGSTAMPNS, tells of the last datagram new? (asm/sockios.h)"""
+        number, unit = (0x8907, 1e9) if step.get("ns") else (0x8906, 1e6)
+        told = fcntl.ioctl(self.sockets[step["s"]].fileno(), number, bytes(16))
+        seconds, part = struct.unpack("=qq", told)
+        return bool(seconds + part / unit >= self.began)
 
     def do_get(self, step: Json) -> int:
         level, number = OPTIONS[step["name"]]

@@ -255,6 +255,15 @@ def _ready(sock: socket.socket, milliseconds: int) -> list[str]:
     return sorted(name for bit, name in names.items() if found and found[0][1] & bit)
 
 
+def set_option(label: str, level: int, number: int, value: str) -> str | None:
+    """Any option by its numbers, the value in hex; the error's name, or None."""
+    try:
+        _ends[label].setsockopt(level, number, bytes.fromhex(value))
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, str(error))
+    return None
+
+
 def call(label: str, op: str, **given: Any) -> Any:
     """One socket call; its value as data, or {"errno": name}."""
     sock = _ends[label]

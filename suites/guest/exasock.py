@@ -24,7 +24,8 @@ ABI = 4
 REASONS = (
     "none", "device", "filter", "tap", "stacked", "option", "size", "memory",
     "idle", "queue", "full", "timeout", "sleep", "shared", "header", "route",
-    "unbound", "error", "behind", "neighbour", "loop", "busy", "skipped",
+    "unbound", "error", "behind", "neighbour", "loop", "busy", "skipped", "policy",
+    "qdisc",
 )  # fmt: skip
 #: struct exasock_stat without its reasons; then 32 counters each, received and sent.
 STAT = struct.Struct("=Q4s4s2s2si16sQQQQ")
