@@ -63,9 +63,13 @@ static void before(void)
 	exa_entries_share();
 }
 
-/* Not when first needed, which may be in a signal handler */
+/*
+ * Not when first needed, which may be in a signal handler; or in a child that shares our
+ * memory, and would leave its own number in the page.
+ */
 static void __attribute__((constructor)) watch_forks(void)
 {
+	exa_life_start();
 	pthread_atfork(before, NULL, child);
 }
 
