@@ -15,6 +15,7 @@
 #define LIBEXASOCK_H
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -107,6 +108,18 @@ void exa_context_forget(void);
 static inline int exa_context_ioctl(unsigned long request, void *argument)
 {
 	return exa_device_ioctl(load(&exa_context.fd), request, argument);
+}
+
+/*
+ * A point at which the thread may be cancelled. Where older C libraries keep it, in a library
+ * of threads, a program without any has none.
+ */
+static inline void exa_testcancel(void)
+{
+	void (*const test)(void) = real(pthread_testcancel);
+
+	if (likely(test))
+		test();
 }
 
 /* process.c: which process the shared state is about */

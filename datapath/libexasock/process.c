@@ -96,7 +96,7 @@ void exa_lock(struct exa_kept *kept)
 	sigset_t all;
 
 	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &kept->mask);
+	sigprocmask(SIG_BLOCK, &all, &kept->mask);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &kept->cancel);
 	pthread_mutex_lock(&lock);
 }
@@ -105,7 +105,7 @@ void exa_unlock(const struct exa_kept *kept)
 {
 	pthread_mutex_unlock(&lock);
 	pthread_setcancelstate(kept->cancel, NULL);
-	pthread_sigmask(SIG_SETMASK, &kept->mask, NULL);
+	sigprocmask(SIG_SETMASK, &kept->mask, NULL);
 }
 
 /* No more new entries in this process */

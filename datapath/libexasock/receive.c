@@ -145,7 +145,7 @@ static ssize_t look_and_sleep(struct waiting *waiting)
 			}
 			__builtin_ia32_pause();
 		}
-		pthread_testcancel();
+		exa_testcancel();
 		spun = exa_now() - start;
 	}
 	if (spin < timeout) {
@@ -209,7 +209,7 @@ ssize_t exa_receive(struct exa_entry *entry, const struct exa_receive *receive)
 	struct exa_signals before = exa_signals;
 	ssize_t got;
 
-	pthread_testcancel();
+	exa_testcancel();
 	switch (exa_look(entry, receive, &got)) {
 	case EXA_LOOK_GOT:
 		return got;

@@ -113,7 +113,7 @@ static bool overtake(struct exa_entry *entry, struct exasock_send *send, ssize_t
 {
 	int kept = errno;
 
-	pthread_testcancel();
+	exa_testcancel();
 	if (skip(entry, send))
 		return false;
 	send->handle = entry->handle;
