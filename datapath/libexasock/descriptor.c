@@ -46,8 +46,11 @@ EXPORT int close(int fd)
 
 EXPORT int fclose(FILE *file)
 {
-	/* the C library closes it without asking us */
+	int kept = errno;
+
+	/* the C library closes it without asking us; a stream in memory has none */
 	exa_forget(fileno(file));
+	errno = kept;
 	return real(fclose)(file);
 }
 

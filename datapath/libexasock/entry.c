@@ -310,6 +310,7 @@ void exa_entries_forget(void)
 			real(close)(entry->ghost);	/* of threads that are not here */
 		entry->ghost = 0;
 		entry->waiters = 0;
+		entry->sleepers = 0;
 		if (!entry->fds)
 			continue;
 		entry->generation++;
@@ -430,6 +431,7 @@ struct exa_entry *exa_find_slow(int fd)
 	if (!cell)
 		goto none;
 	is = load(cell);
+	/* calls of a vfork child are counted too: its parent only asks a little sooner */
 	if (exa_cell_is_entry(is) && exa_mine())
 		is = load(cell);
 	if (exa_cell_is_entry(is))

@@ -9,6 +9,7 @@
 
 /* Those that looked since the last time all were handed over */
 static struct exa_entry *looking;
+u32 exa_sleepers_of_all;
 
 /*
  * Only marked ones are on the list, once. A thread that is handing all over at this
@@ -54,21 +55,22 @@ void exa_hand_over(struct exa_entry *entry)
 		exa_flush(entry);
 }
 
-/* Another thread's wait may look at it as well, and be the last one to have said so */
-static bool watched_by(const struct exa_wait *wait, const struct exa_entry *entry)
+static bool hold_watched_by(const struct exa_wait *wait, const struct exa_entry *entry)
 {
 	unsigned int i;
 
-	if (!wait || load(&entry->watcher) == wait)
-		return wait;
-	for (i = 0; i < wait->count; i++)
+	for (i = 0; wait && i < wait->count; i++)
 		if (wait->watched[i].entry == entry)
 			return true;
 	return false;
 }
 
-/* All that looked, but those that @wait goes on looking at itself */
-void exa_hand_over_others(const struct exa_wait *wait)
+/*
+ * All that looked, but those that @but goes on looking at itself: for a wait that may be
+ * about any of them. Other waits leave alone what other threads look at: it is theirs, and
+ * nobody waits for it elsewhere, or exa_slept_on() would say so.
+ */
+void exa_hand_over_all(const struct exa_wait *but)
 {
 	struct exa_entry *entry, *next;
 
@@ -77,7 +79,7 @@ void exa_hand_over_others(const struct exa_wait *wait)
 	for (entry = exchange(&looking, NULL); entry; entry = next) {
 		next = entry->looking_next;
 		store_release(&entry->looking, false);
-		if (watched_by(wait, entry))
+		if (hold_watched_by(but, entry))
 			exa_looking_add(entry);
 		else if (load(&entry->fds))
 			exa_hand_over(entry);
@@ -88,4 +90,5 @@ void exa_hand_over_others(const struct exa_wait *wait)
 void exa_looking_forget(void)
 {
 	looking = NULL;
+	exa_sleepers_of_all = 0;
 }

@@ -23,6 +23,7 @@
 #define SETS_AT_ONCE	64
 
 static struct exa_set *sets;		/* all, only ever added to */
+static bool strange;
 static unsigned long last_serial;
 static u32 last_mark;
 
@@ -69,6 +70,7 @@ void exa_set_start(int epfd)
 		change(set);
 		set->fds = 1;
 		set->shared = false;
+		set->nested = false;
 		set->count = 0;
 		change(set);
 		store_release(cell, (uintptr_t)set | EXA_SET);
@@ -85,6 +87,30 @@ void exa_set_put(struct exa_set *set)
 	change(set);
 	set->count = 0;
 	change(set);
+}
+
+/* There are sets that we have not seen made: then any file may be one */
+void exa_sets_strange(void)
+{
+	if (!load(&strange))
+		store(&strange, true);
+}
+
+bool exa_may_be_set(int fd)
+{
+	return exa_set_of(fd) || (load(&strange) && !exa_known(fd));
+}
+
+/* For good */
+bool exa_set_is_shared(const struct exa_set *set)
+{
+	return load(&set->shared);
+}
+
+/* May it be about sockets that are in another set? */
+bool exa_set_holds_set(const struct exa_set *set)
+{
+	return load(&set->nested);
 }
 
 struct exa_set *exa_set_of(int epfd)
@@ -164,9 +190,9 @@ static void put_in(struct exa_set *set, int fd, uintptr_t is, const struct epoll
 }
 
 /* One-shots and exclusive wishes are the kernel's: it ends them, or chooses who is told */
-static bool wanted(const struct epoll_event *event)
+bool exa_interest_is_kernels(const struct exa_interest *interest)
 {
-	return event->events & EPOLLIN && !(event->events & (EPOLLONESHOT | EPOLLEXCLUSIVE));
+	return interest->event.events & (EPOLLONESHOT | EPOLLEXCLUSIVE);
 }
 
 /* The kernel has done it; @event as the caller gave it */
@@ -176,7 +202,11 @@ void exa_set_control(int epfd, int operation, int fd, const struct epoll_event *
 	uintptr_t *cell = set ? exa_cell_make(fd) : NULL, is;
 	struct exa_kept kept;
 
-	if (!cell || !exa_mine() || !exa_may_attach(fd))
+	if (!cell || !exa_mine())
+		return;
+	if (exa_may_be_set(fd))
+		store(&set->nested, true);	/* the sockets in that one are not its own wishes */
+	if (!exa_may_attach(fd))
 		return;
 	exa_lock(&kept);
 	is = load(cell);
@@ -186,7 +216,7 @@ void exa_set_control(int epfd, int operation, int fd, const struct epoll_event *
 	}
 	change(set);
 	take_out(set, fd, is);
-	if (operation != EPOLL_CTL_DEL && wanted(event) &&
+	if (operation != EPOLL_CTL_DEL && event->events & EPOLLIN &&
 	    (exa_cell_is_entry(is) || (is & EXA_CELL_TAG) == EXA_WAITED))
 		put_in(set, fd, is, event);
 	change(set);
@@ -230,6 +260,7 @@ void exa_sets_forget(void)
 	struct exa_set *set;
 
 	for (set = sets; set; set = set->next) {
+		strange |= set->fds;
 		set->fds = 0;
 		set->count = 0;
 		set->version = 0;

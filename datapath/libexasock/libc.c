@@ -10,6 +10,9 @@
 
 #include "libexasock.h"
 
+/* The oldest of its versions, which every C library has: see LDLIBS in the Makefile */
+__asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
+
 /* NULL: this C library has none of that name */
 void *exa_real_find(struct exa_real *wanted)
 {

@@ -15,6 +15,7 @@
 #define LIBEXASOCK_H
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -41,6 +42,15 @@ typedef __u64 u64;
 #define exchange(at, value)	__atomic_exchange_n(at, value, __ATOMIC_ACQ_REL)
 #define swap_if(at, old, value) \
 	__atomic_compare_exchange_n(at, old, value, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+
+/*
+ * Where no memory can be, in any process: there the kernel says EFAULT. Whoever reads a
+ * caller's memory asks first; what else is not mapped is found by trying.
+ */
+static inline bool exa_nowhere(const void *at)
+{
+	return unlikely((uintptr_t)at - 4096 >= (1UL << 47) - 2 * 4096);
+}
 
 /* environment.c: what the variables say */
 struct exa_environment {
@@ -100,6 +110,18 @@ static inline int exa_context_ioctl(unsigned long request, void *argument)
 	return exa_device_ioctl(load(&exa_context.fd), request, argument);
 }
 
+/*
+ * A point at which the thread may be cancelled. Where older C libraries keep it, in a library
+ * of threads, a program without any has none.
+ */
+static inline void exa_testcancel(void)
+{
+	void (*const test)(void) = real(pthread_testcancel);
+
+	if (likely(test))
+		test();
+}
+
 /* process.c: which process the shared state is about */
 struct exa_life {
 	pid_t pid;		/* 0 in a child: its copy of this page is empty */
@@ -147,8 +169,8 @@ struct exa_entry {
 
 	u64 mode;		/* see mode.c */
 	u32 seen;		/* ring->native when the native socket last had nothing */
-	bool looking;		/* on the list of those with a heartbeat */
-	const struct exa_wait *watcher;	/* the wait that looks at it, for hand_over_others() */
+	bool looking;		/* on the list of those that may have a heartbeat */
+	u32 sleepers;		/* threads that sleep in the kernel until it has something */
 	struct exa_entry *looking_next;
 
 	unsigned int fds;	/* descriptors that name it; 0: unused */
@@ -258,8 +280,26 @@ void exa_flush(struct exa_entry *entry);
 void exa_hand_over(struct exa_entry *entry);
 struct exa_wait;
 
-void exa_hand_over_others(const struct exa_wait *wait);
+void exa_hand_over_all(const struct exa_wait *but);
 void exa_looking_forget(void);
+
+extern u32 exa_sleepers_of_all;	/* threads in a wait that may be about any socket */
+
+/* Somebody sleeps in the kernel until @entry has something: what is held wakes nobody */
+static inline bool exa_slept_on(const struct exa_entry *entry)
+{
+	return unlikely(load(&entry->sleepers) | load(&exa_sleepers_of_all));
+}
+
+/*
+ * The caller has found nothing there, and goes away. A thread that begins to sleep at this
+ * moment may be missed: what comes then is held for the kernel's limit, not more.
+ */
+static inline void exa_look_ends(struct exa_entry *entry)
+{
+	if (exa_slept_on(entry))
+		exa_hand_over(entry);
+}
 
 static inline void exa_heartbeat(struct exa_entry *entry)
 {
@@ -376,16 +416,25 @@ struct exa_watched {
 	int at;			/* whatever finds it again in the caller's arguments */
 	bool held;		/* a datagram was, before the kernel was asked */
 	bool edge;		/* only what came after @told counts */
+	bool kernels;		/* not looked at: whether it is told is the kernel's to say */
+	bool counted;		/* among its entry's sleepers */
 	u32 told, head;		/* where the ring ended: when it was last told, and now */
 };
 
 struct exa_wait {
 	/* ask the kernel, without waiting, and add what the rings have; as the call returns */
 	int (*ask)(struct exa_wait *wait);
+	/* the call itself, for what remains of the timeout */
+	int (*sleep)(struct exa_wait *wait);
 	void *call;		/* its arguments */
 	u64 timeout;	/* ns, or EXA_FOREVER */
 	u64 spent;		/* of it, when there was nothing */
 	bool blind;		/* there may be more than we look at: spin all the same */
+	bool all;		/* it may be about any socket of the process */
+	bool counted;		/* among exa_sleepers_of_all */
+	bool asleep;		/* and among the sleepers of all that are watched */
+	bool slept;		/* it has come to that */
+	bool changed;		/* what it is about, since it was counted */
 	unsigned int count;
 	struct exa_watched watched[EXA_WATCHED];
 };
@@ -396,14 +445,21 @@ static inline void exa_wait_begin(struct exa_wait *wait, u64 timeout)
 	wait->timeout = timeout;
 	wait->spent = 0;
 	wait->blind = false;
+	wait->all = false;
+	wait->counted = false;
+	wait->asleep = false;
+	wait->slept = false;
+	wait->changed = false;
 	wait->count = 0;
 }
 
 void exa_watch(struct exa_wait *wait, int fd, int at);
 struct exa_watched *exa_watch_entry(struct exa_wait *wait, struct exa_entry *entry,
 				    u32 generation, int at);
+void exa_unwatch_all(struct exa_wait *wait);
 bool exa_watched_readable(struct exa_watched *watched);
-int exa_wait_spin(struct exa_wait *wait);
+int exa_wait_for(struct exa_wait *wait);
+bool exa_timeout_valid(const struct timespec *timeout);
 u64 exa_ns_of(const struct timespec *timeout);
 struct timespec exa_rest_of(const struct exa_wait *wait);
 
@@ -423,6 +479,7 @@ struct exa_interest {
 struct exa_set {
 	u32 version;			/* odd: changing */
 	bool shared;			/* others may change it: not known any more */
+	bool nested;			/* another set has been in it */
 	unsigned int fds;		/* descriptors that name it; 0: unused */
 	unsigned int count;
 	struct exa_set *next;
@@ -430,6 +487,11 @@ struct exa_set {
 } EXA_ATTRIBUTE(aligned(64));
 
 void exa_set_start(int epfd);
+bool exa_interest_is_kernels(const struct exa_interest *interest);
+void exa_sets_strange(void);
+bool exa_may_be_set(int fd);
+bool exa_set_is_shared(const struct exa_set *set);
+bool exa_set_holds_set(const struct exa_set *set);
 void exa_set_put(struct exa_set *set);
 struct exa_set *exa_set_of(int epfd);
 void exa_set_control(int epfd, int operation, int fd, const struct epoll_event *event);

@@ -11,7 +11,7 @@ struct poll_call {
 	const sigset_t *mask;
 };
 
-static int ask(struct exa_wait *wait)
+static int poll_ask(struct exa_wait *wait)
 {
 	static const struct timespec now;
 	const struct poll_call *call = wait->call;
@@ -29,34 +29,38 @@ static int ask(struct exa_wait *wait)
 	return ready;
 }
 
-/* The answer, or 0: wait on in the kernel, unless the timeout is over */
-static int spin(struct exa_wait *wait, const struct poll_call *call)
+static int poll_sleep(struct exa_wait *wait)
 {
+	const struct poll_call *call = wait->call;
+	struct timespec rest = exa_rest_of(wait);
+
+	return real(ppoll)(call->fds, call->count, wait->timeout == EXA_FOREVER ? NULL : &rest,
+			   call->mask);
+}
+
+static int poll_wait(struct poll_call *call, u64 timeout)
+{
+	struct exa_wait wait;
 	nfds_t i;
 
-	wait->ask = ask;
-	wait->call = (void *)call;
-	for (i = 0; i < call->count && i <= INT32_MAX && wait->count < EXA_WATCHED; i++)
+	exa_wait_begin(&wait, timeout);
+	wait.ask = poll_ask;
+	wait.sleep = poll_sleep;
+	wait.call = call;
+	for (i = 0; i < call->count && i <= INT32_MAX; i++)
 		if (call->fds[i].events & READABLE)
-			exa_watch(wait, call->fds[i].fd, (int)i);
-	return exa_wait_spin(wait);
+			exa_watch(&wait, call->fds[i].fd, (int)i);
+	return exa_wait_for(&wait);
 }
 
 EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 {
 	struct poll_call call = { .fds = fds, .count = count };
-	struct exa_wait wait;
-	struct timespec rest;
 	int ready;
 
-	if (likely(!exa_entries_any()))
+	if (likely(!exa_entries_any()) || (count && exa_nowhere(fds)))
 		return real(poll)(fds, count, timeout);
-	exa_wait_begin(&wait, timeout < 0 ? EXA_FOREVER : (u64)timeout * 1000000);
-	ready = spin(&wait, &call);
-	if (!ready && wait.spent < wait.timeout) {
-		rest = exa_rest_of(&wait);
-		ready = real(ppoll)(fds, count, timeout < 0 ? NULL : &rest, NULL);
-	}
+	ready = poll_wait(&call, timeout < 0 ? EXA_FOREVER : (u64)timeout * 1000000);
 	exa_trace("(%lu descriptors, %d ms) = %d", (unsigned long)count, timeout, ready);
 	return ready;
 }
@@ -65,22 +69,12 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeou
 		 const sigset_t *mask)
 {
 	struct poll_call call = { .fds = fds, .count = count, .mask = mask };
-	struct exa_wait wait;
-	struct timespec rest;
 	int ready;
 
-	if (likely(!exa_entries_any()))
+	if (likely(!exa_entries_any()) || (count && exa_nowhere(fds)) ||
+	    !exa_timeout_valid(timeout))
 		return real(ppoll)(fds, count, timeout, mask);
-	exa_wait_begin(&wait, exa_ns_of(timeout));
-	if (timeout && wait.timeout == EXA_FOREVER) {
-		exa_hand_over_others(NULL);
-		return real(ppoll)(fds, count, timeout, mask);
-	}
-	ready = spin(&wait, &call);
-	if (!ready && wait.spent < wait.timeout) {
-		rest = exa_rest_of(&wait);
-		ready = real(ppoll)(fds, count, timeout ? &rest : NULL, mask);
-	}
+	ready = poll_wait(&call, exa_ns_of(timeout));
 	exa_trace("(%lu descriptors) = %d", (unsigned long)count, ready);
 	return ready;
 }

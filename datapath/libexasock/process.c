@@ -63,9 +63,13 @@ static void before(void)
 	exa_entries_share();
 }
 
-/* Not when first needed, which may be in a signal handler */
+/*
+ * Not when first needed, which may be in a signal handler; or in a child that shares our
+ * memory, and would leave its own number in the page.
+ */
 static void __attribute__((constructor)) watch_forks(void)
 {
+	exa_life_start();
 	pthread_atfork(before, NULL, child);
 }
 
@@ -92,7 +96,7 @@ void exa_lock(struct exa_kept *kept)
 	sigset_t all;
 
 	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &kept->mask);
+	sigprocmask(SIG_BLOCK, &all, &kept->mask);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &kept->cancel);
 	pthread_mutex_lock(&lock);
 }
@@ -101,7 +105,7 @@ void exa_unlock(const struct exa_kept *kept)
 {
 	pthread_mutex_unlock(&lock);
 	pthread_setcancelstate(kept->cancel, NULL);
-	pthread_sigmask(SIG_SETMASK, &kept->mask, NULL);
+	sigprocmask(SIG_SETMASK, &kept->mask, NULL);
 }
 
 /* No more new entries in this process */

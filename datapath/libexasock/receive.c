@@ -92,7 +92,7 @@ static ssize_t go_on(const struct exa_entry *entry, const struct exa_receive *re
 	return exa_receive_native(&again, receive->flags);
 }
 
-/* A call that waits; @before: signals handled until it began */
+/* A call that waits; @before: signals handled until it began; @asleep: among the sleepers */
 struct waiting {
 	struct exa_entry *entry;
 	const struct exa_receive *receive;
@@ -100,9 +100,10 @@ struct waiting {
 	u32 generation;
 	u64 timeout;
 	bool all;
+	bool asleep;
 };
 
-static ssize_t look_and_sleep(const struct waiting *waiting)
+static ssize_t look_and_sleep(struct waiting *waiting)
 {
 	const struct exa_signals before = waiting->before;
 	const struct exa_receive *receive = waiting->receive;
@@ -144,8 +145,12 @@ static ssize_t look_and_sleep(const struct waiting *waiting)
 			}
 			__builtin_ia32_pause();
 		}
-		pthread_testcancel();
+		exa_testcancel();
 		spun = exa_now() - start;
+	}
+	if (spin < timeout) {
+		__atomic_add_fetch(&entry->sleepers, 1, __ATOMIC_SEQ_CST);
+		waiting->asleep = true;
 	}
 	exa_hand_over(entry);
 	if (spin == timeout)
@@ -155,16 +160,28 @@ static ssize_t look_and_sleep(const struct waiting *waiting)
 	return exa_receive_native(receive, receive->flags);
 }
 
-static void goes(void *entry)
+static void goes(void *of)
 {
-	exa_waiter_goes(entry);
+	struct waiting *waiting = of;
+
+	if (waiting->asleep)
+		__atomic_sub_fetch(&waiting->entry->sleepers, 1, __ATOMIC_SEQ_CST);
+	exa_waiter_goes(waiting->entry);
+}
+
+/* There was nothing, and the call does not wait */
+static EXA_ATTRIBUTE(noinline) ssize_t receive_nothing(struct exa_entry *entry)
+{
+	exa_look_ends(entry);
+	errno = EAGAIN;
+	return -1;
 }
 
 /* There was nothing */
 static ssize_t wait_for(struct exa_entry *entry, const struct exa_receive *receive,
 			struct exa_signals before, u32 generation)
 {
-	struct waiting waiting = { entry, receive, before, generation, EXA_FOREVER, false };
+	struct waiting waiting = { entry, receive, before, generation, EXA_FOREVER, false, false };
 	bool all = entry->stream && receive->flags & MSG_WAITALL;
 	ssize_t got;
 	int mode;
@@ -172,17 +189,15 @@ static ssize_t wait_for(struct exa_entry *entry, const struct exa_receive *recei
 	mode = exa_nonblocking(entry, receive->fd);
 	if (mode < 0)
 		return exa_receive_native(receive, receive->flags);
-	if (mode && !all) {
-		errno = EAGAIN;
-		return -1;
-	}
+	if (mode && !all)
+		return receive_nothing(entry);
 	waiting.timeout = timeout_of(receive->fd);
 	waiting.all = all;
 	/* what is there is not all of it: how long to wait for the rest the kernel knows */
 	if (all && (mode || waiting.timeout != EXA_FOREVER))
 		return exa_receive_native(receive, receive->flags);
 	exa_waiter_comes(entry);	/* for who closes the descriptor meanwhile */
-	pthread_cleanup_push(goes, entry);
+	pthread_cleanup_push(goes, &waiting);
 	got = look_and_sleep(&waiting);
 	pthread_cleanup_pop(1);
 	return got;
@@ -194,7 +209,7 @@ ssize_t exa_receive(struct exa_entry *entry, const struct exa_receive *receive)
 	struct exa_signals before = exa_signals;
 	ssize_t got;
 
-	pthread_testcancel();
+	exa_testcancel();
 	switch (exa_look(entry, receive, &got)) {
 	case EXA_LOOK_GOT:
 		return got;
@@ -203,10 +218,8 @@ ssize_t exa_receive(struct exa_entry *entry, const struct exa_receive *receive)
 	case EXA_LOOK_NOTHING:
 		break;
 	}
-	if (receive->flags & MSG_DONTWAIT) {
-		errno = EAGAIN;
-		return -1;
-	}
+	if (receive->flags & MSG_DONTWAIT)
+		return receive_nothing(entry);
 	return wait_for(entry, receive, before, generation);
 }
 
@@ -230,7 +243,7 @@ static size_t room(const struct iovec *iov, size_t iovs)
 {
 	size_t sum = 0, i;
 
-	if (iovs > IOV_MAX)
+	if (iovs > IOV_MAX || (iovs && exa_nowhere(iov)))
 		return SIZE_MAX;
 	for (i = 0; i < iovs; i++) {
 		if (iov[i].iov_len > SSIZE_MAX - sum)
@@ -243,8 +256,9 @@ static size_t room(const struct iovec *iov, size_t iovs)
 /* Can @msg be filled here, or has the kernel to say what is wrong with it? */
 bool exa_receivable_msg(const struct msghdr *msg)
 {
-	return room(msg->msg_iov, msg->msg_iovlen) != SIZE_MAX &&
-	       (!msg->msg_name || (int)msg->msg_namelen >= 0);
+	return !exa_nowhere(msg) && room(msg->msg_iov, msg->msg_iovlen) != SIZE_MAX &&
+	       (!msg->msg_name || (!exa_nowhere(msg->msg_name) && (int)msg->msg_namelen >= 0)) &&
+	       (!msg->msg_controllen || !msg->msg_control || !exa_nowhere(msg->msg_control));
 }
 
 EXPORT ssize_t recv(int fd, void *buffer, size_t length, int flags)
@@ -264,7 +278,8 @@ EXPORT ssize_t recv(int fd, void *buffer, size_t length, int flags)
 EXPORT ssize_t recvfrom(int fd, void *buffer, size_t length, int flags, struct sockaddr *name,
 			socklen_t *namelen)
 {
-	bool plain = length <= SSIZE_MAX && (!name || (namelen && (int)*namelen >= 0));
+	bool plain = length <= SSIZE_MAX &&
+		     (!name || (!exa_nowhere(name) && !exa_nowhere(namelen) && (int)*namelen >= 0));
 	struct exa_entry *entry = receiver(fd, flags, plain);
 	struct iovec iov = { buffer, length };
 	struct exa_receive receive = {

@@ -46,11 +46,21 @@ static unsigned int receive_more(struct exa_entry *entry, int fd, struct mmsghdr
 			/* nothing there: the look below notes it, and finds what is held */
 		}
 		receive = exa_receive_of_msg(fd, &message->msg_hdr, flags);
-		if (exa_look(entry, &receive, &got) != EXA_LOOK_GOT || got < 0)
+		switch (exa_look(entry, &receive, &got)) {
+		case EXA_LOOK_GOT:
+			break;
+		case EXA_LOOK_NOTHING:
+			exa_look_ends(entry);
+			goto out;
+		case EXA_LOOK_OVER:
+			goto out;
+		}
+		if (got < 0)
 			break;
 		message->msg_len = (unsigned int)got;
 		done++;
 	}
+out:
 	pthread_setcancelstate(cancel, NULL);
 	errno = kept;
 	return done;
@@ -77,7 +87,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int fl
 	ssize_t got;
 	int done;
 
-	if (!entry)
+	if (!entry || exa_nowhere(messages))
 		return real(recvmmsg)(fd, messages, count, flags, timeout);
 	if (entry->stream || !count || timeout || flags & ~allowed || waits(entry, fd, flags) ||
 	    !exa_receivable_msg(&messages->msg_hdr)) {

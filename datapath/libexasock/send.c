@@ -78,7 +78,8 @@ static bool address(struct exasock_send *send, const struct sockaddr *name, sock
 		send->flags |= EXASOCK_SEND_CONNECTED;
 		return true;
 	}
-	if (length < sizeof(*to) || to->sin_family != AF_INET || !to->sin_port)
+	if (length < sizeof(*to) || exa_nowhere(to) || to->sin_family != AF_INET ||
+	    !to->sin_port)
 		return false;
 	send->daddr = to->sin_addr.s_addr;
 	send->dport = to->sin_port;
@@ -94,7 +95,8 @@ static bool control(struct exasock_send *send, const struct msghdr *msg)
 	if (!msg->msg_controllen)
 		return true;
 	first = CMSG_FIRSTHDR(msg);
-	if (!first || first->cmsg_level != SOL_IP || first->cmsg_type != IP_PKTINFO ||
+	if (!first || exa_nowhere(first) ||
+	    first->cmsg_level != SOL_IP || first->cmsg_type != IP_PKTINFO ||
 	    first->cmsg_len != CMSG_LEN(sizeof(info)) ||
 	    msg->msg_controllen < CMSG_LEN(sizeof(info)) ||
 	    msg->msg_controllen > CMSG_SPACE(sizeof(info)))
@@ -111,7 +113,7 @@ static bool overtake(struct exa_entry *entry, struct exasock_send *send, ssize_t
 {
 	int kept = errno;
 
-	pthread_testcancel();
+	exa_testcancel();
 	if (skip(entry, send))
 		return false;
 	send->handle = entry->handle;
@@ -174,10 +176,14 @@ static bool overtake_buffer(int fd, const void *buffer, size_t length, int flags
 static bool overtake_msg(struct exa_entry *entry, int fd, const struct msghdr *msg, int flags,
 			 ssize_t *sent)
 {
-	struct exasock_send send = { .fd = fd, .iov = (uintptr_t)msg->msg_iov };
+	struct exasock_send send = { .fd = fd };
 
+	if (exa_nowhere(msg))
+		return false;
+	send.iov = (uintptr_t)msg->msg_iov;
 	if (entry->stream)
 		return !(flags & ~SEND_FLAGS) && !msg->msg_controllen &&
+		       !exa_nowhere(msg->msg_iov) &&
 		       exa_stream_send(entry, fd, msg->msg_iov, msg->msg_iovlen, sent);
 	if (flags & ~SEND_FLAGS || msg->msg_iovlen > IOV_MAX ||
 	    !address(&send, msg->msg_name, msg->msg_namelen) || !control(&send, msg))
@@ -233,7 +239,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int fl
 	if (unlikely(flags & MSG_EXA_WARM))
 		return exa_warm_messages(messages, count);
 	entry = exa_find(fd);
-	if (!entry)
+	if (!entry || exa_nowhere(messages))
 		return real(sendmmsg)(fd, messages, count, flags);
 	if (count > IOV_MAX)
 		count = IOV_MAX;	/* as the kernel */
@@ -273,7 +279,7 @@ EXPORT ssize_t writev(int fd, const struct iovec *iov, int iovs)
 	ssize_t sent;
 	int i;
 
-	if (likely(!entry))
+	if (likely(!entry) || exa_nowhere(iov))
 		return real(writev)(fd, iov, iovs);
 	for (i = 0; i < iovs && i < IOV_MAX; i++)
 		sum |= iov[i].iov_len;

@@ -138,6 +138,8 @@ static int no_accel(int fd, bool off)
 
 	if (!cell)
 		return 0;	/* beyond the table: native anyway */
+	if (!exa_mine())
+		return 0;	/* a child that shares our memory, not our descriptors */
 	if (entry) {
 		if (off)
 			exa_entry_drop(entry, EXA_DISABLED);
@@ -161,6 +163,8 @@ static int set_own(int fd, int name, const void *value, socklen_t size)
 	case SO_EXA_NO_ACCEL:
 		if (size < sizeof(on))
 			return refuse(EINVAL);
+		if (exa_nowhere(value))
+			return refuse(EFAULT);
 		memcpy(&on, value, sizeof(on));
 		return no_accel(fd, on);
 	case SO_EXA_MCAST_LISTEN:
@@ -183,6 +187,8 @@ static int get_own(int fd, int name, void *value, socklen_t *size)
 		return -1;
 	if (name != SO_EXA_NO_ACCEL)
 		return refuse(ENOPROTOOPT);
+	if (exa_nowhere(size) || exa_nowhere(value))
+		return refuse(EFAULT);
 	if (*size < sizeof(off))
 		return refuse(EINVAL);
 	cell = exa_cell(fd);

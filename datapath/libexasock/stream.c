@@ -56,7 +56,7 @@ bool exa_stream_send(struct exa_entry *entry, int fd, const struct iovec *iov, s
 	};
 	int kept = errno;
 
-	pthread_testcancel();
+	exa_testcancel();
 	if (iovs == 1 && iov->iov_len <= UINT32_MAX) {
 		send.iov = (uintptr_t)iov->iov_base;
 		send.iovs = (u32)iov->iov_len;

@@ -91,13 +91,16 @@ void exa_forget(int fd)
 	if (!cell)
 		return;
 	is = load(cell);
+	/*
+	 * A vfork child closes numbers of its own, the words are its parent's. Of a native file
+	 * that is all the same: its parent finds out once more.
+	 */
+	if (!is || (is != EXA_NATIVE && !exa_mine()))
+		return;
 	if (!exa_cell_counts(is)) {
-		if (is)
-			swap_if(cell, &is, (uintptr_t)EXA_UNKNOWN);
+		swap_if(cell, &is, (uintptr_t)EXA_UNKNOWN);
 		return;
 	}
-	if (!exa_mine())
-		return;
 	exa_lock(&kept);
 	is = exchange(cell, EXA_UNKNOWN);
 	if (exa_cell_is_entry(is))

@@ -25,11 +25,11 @@ ssize_t exa_warm_msg(const struct msghdr *msg)
 {
 	size_t sum = 0, i;
 
-	if (!msg)
+	if (exa_nowhere(msg))
 		return warm_error(EFAULT);
 	if (msg->msg_iovlen > IOV_MAX)
 		return warm_error(EMSGSIZE);
-	if (msg->msg_iovlen && !msg->msg_iov)
+	if (msg->msg_iovlen && exa_nowhere(msg->msg_iov))
 		return warm_error(EFAULT);
 	for (i = 0; i < msg->msg_iovlen; i++) {
 		if (msg->msg_iov[i].iov_len > SSIZE_MAX - sum)
@@ -45,7 +45,7 @@ int exa_warm_messages(struct mmsghdr *messages, unsigned int count)
 	int kept = errno;
 	unsigned int i;
 
-	if (count && !messages)
+	if (count && exa_nowhere(messages))
 		return (int)warm_error(EFAULT);
 	if (count > IOV_MAX)
 		count = IOV_MAX;	/* as the kernel */

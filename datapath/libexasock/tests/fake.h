@@ -46,6 +46,8 @@ void fake_number(int fd, __u32 number);
 bool fake_attached(int fd);
 /* Has it a heartbeat? */
 bool fake_looking(int fd);
+/* Give it one, or take it away */
+void fake_beat(int fd, __u64 heartbeat);
 unsigned int fake_held(int fd);
 unsigned int fake_slots(void);
 /* The number the context has */

@@ -452,6 +452,11 @@ EXPORT bool fake_looking(int fd)
 	return fake && load(&fake->control->heartbeat);
 }
 
+EXPORT void fake_beat(int fd, __u64 heartbeat)
+{
+	store(&fake_of(fd)->control->heartbeat, heartbeat);
+}
+
 EXPORT unsigned int fake_held(int fd)
 {
 	struct fake *fake = fake_of(fd);

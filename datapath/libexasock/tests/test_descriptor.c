@@ -330,6 +330,16 @@ static void test_closed_while_read(void)
 	CHECK(!pthread_join(thread, NULL));
 }
 
+static void test_fclose_errno(void)
+{
+	char buffer[16];
+	FILE *file = fmemopen(buffer, sizeof(buffer), "w");
+
+	CHECK(file);
+	errno = 4242;
+	CHECK(!fclose(file) && errno == 4242);
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -349,6 +359,7 @@ int main(void)
 		{ test_own_option, "SO_EXA_NO_ACCEL takes a socket out and in again" },
 		{ test_many_entries, "attachments are used again without mixing" },
 		{ test_closed_while_read, "closing what another thread reads does no harm" },
+		{ test_fclose_errno, "fclose of a stream in memory leaves errno alone" },
 	};
 
 	return run_tests(tests, COUNT(tests));

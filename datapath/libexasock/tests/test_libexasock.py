@@ -7,6 +7,7 @@ they compare with is the kernel's own behaviour on the loopback device. Everythi
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -147,6 +148,27 @@ def test_exports(built: Path) -> None:
     assert {"recv", "__recv_chk", "recvmmsg", "sendmmsg", "epoll_pwait2", "closefrom", "fcntl64"} <= names
 
 
+def test_c_libraries(built: Path) -> None:
+    """The library loads with the C library that exasock(1) names, and all that came after it."""
+    page = (built.parent / "tools/exasock.1").read_text()
+    stated = re.search(r"C library\s+(\d+)\.(\d+)\s+or newer", page)
+    assert stated, "exasock(1) does not say which C libraries the library works with"
+    for library in ("libexasock_preload.so", "libexasock_preload_debug.so"):
+        told = run(["objdump", "-T", str(built / library)]).stdout
+        needed = {tuple(map(int, one.split("."))) for one in re.findall(r"GLIBC_([0-9.]+)\)", told)}
+        assert max(needed) <= tuple(map(int, stated.groups())), sorted(needed)
+
+
+def test_spin_in_words(built: Path) -> None:
+    """EXASOCK_SPIN that says nothing is named once, and what it is taken for; --no-warn keeps it quiet."""
+    env = {"LD_PRELOAD": str(built / "libexasock_preload.so")}
+    for spin, said in (("abc", 1), ("", 1), ("5us", 1), ("-1", 1), ("7", 0), ("forever", 0), ("9" * 40, 0)):
+        warned = run(["true"], env | {"EXASOCK_SPIN": spin}).stderr
+        assert warned.count(f"EXASOCK_SPIN is '{spin}'") == said, warned
+        assert bool(warned) == bool(said)
+    assert not run(["true"], env | {"EXASOCK_SPIN": "abc", "EXASOCK_NOWARN": "1"}).stderr
+
+
 def test_installed(built: Path, tmp_path: Path) -> None:
     """The wrapper finds the installed library beside itself, keeps what was preloaded, gives the status."""
     for part in ("libexasock", "tools"):
@@ -165,6 +187,7 @@ def test_wrapper_errors(built: Path, tmp_path: Path) -> None:
     wrapper = str(built.parent / "tools" / "exasock")
     for argv, said in (
         (["--spin=fast", "true"], "--spin"),
+        (["--spin=", "true"], "--spin"),
         (["--frob", "true"], "--frob"),
         ([], "command"),
         (["true"], "EXASOCK_PATH"),

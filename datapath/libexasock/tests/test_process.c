@@ -162,6 +162,64 @@ static void test_vfork(void)
 	CHECK(syscall(SYS_fcntl, context, F_GETFD) == FD_CLOEXEC);
 }
 
+/* What a program has said of its sockets outlives a child that closes all its numbers */
+static void test_vfork_of_words(void)
+{
+	struct pair off = pair(false), later = pair(true), one = pair(true);
+	struct sockaddr_in name;
+	int on = 1, undone = 0, value, epfd = epoll_create1(0), flushes;
+	struct epoll_event event = { .events = EPOLLIN };
+	int waited = one.in, enabled = bound(&name);
+	socklen_t size = sizeof(value);
+	pid_t child;
+
+	CHECK(!setsockopt(enabled, SOL_EXASOCK, SO_EXA_NO_ACCEL, &on, sizeof(on)));
+	CHECK(!setsockopt(enabled, SOL_EXASOCK, SO_EXA_NO_ACCEL, &undone, sizeof(undone)));
+	CHECK(!epoll_ctl(epfd, EPOLL_CTL_ADD, waited, &event));
+	child = vfork();
+	if (!child) {
+		close(off.in);
+		dup2(off.out, enabled);
+		close(waited);
+		setsockopt(later.in, SOL_EXASOCK, SO_EXA_NO_ACCEL, &on, sizeof(on));
+		_exit(0);
+	}
+	ended_well(child);
+	CHECK(!getsockopt(off.in, SOL_EXASOCK, SO_EXA_NO_ACCEL, &value, &size) && value == 1);
+	CHECK(!getsockopt(later.in, SOL_EXASOCK, SO_EXA_NO_ACCEL, &value, &size) && !value);
+	expect_nothing(off.in);
+	CHECK(!fake_attached(off.in));
+	expect_nothing(enabled);
+	CHECK(fake_attached(enabled));
+	/* the set still waits for it: nothing has to be flushed */
+	fake_sender(one.out);
+	expect_nothing(waited);
+	hold(&one, "x");
+	flushes = (int)fake_calls.flush;
+	CHECK(epoll_wait(epfd, &event, 1, 0) == 1);
+	CHECK((int)fake_calls.flush == flushes);
+	expect(waited, MSG_DONTWAIT, "x");
+}
+
+/* A child that is the first to do anything with the library does it for nobody */
+static void test_vfork_first(void)
+{
+	struct sockaddr_in name;
+	int fd = bound(&name);
+	char byte;
+	pid_t child = vfork();
+
+	if (!child) {
+		recv(fd, &byte, 1, MSG_DONTWAIT);
+		close(epoll_create1(0));
+		_exit(0);
+	}
+	ended_well(child);
+	CHECK(!fake_calls.attach);
+	expect_nothing(fd);
+	CHECK(fake_attached(fd));
+}
+
 static void test_spawn(void)
 {
 	struct pair two = looked();
@@ -281,6 +339,8 @@ int main(void)
 		{ test_fork_again, "a child and its child have attachments of their own" },
 		{ test_fork_handlers, "other fork handlers may close sockets" },
 		{ test_vfork, "a vfork child changes nothing of its parent's" },
+		{ test_vfork_of_words, "nor of what was said of sockets that are not attached" },
+		{ test_vfork_first, "nor takes it for itself when it comes first" },
 		{ test_spawn, "nor does posix_spawn" },
 		{ test_unshare, "threads with separate descriptors end acceleration" },
 		{ test_confined, "who confines itself makes no calls but its own" },

@@ -493,6 +493,29 @@ static void test_mode(void)
 	}
 }
 
+/* As natively EFAULT, and whatever was there is there still */
+static void test_nowhere(void)
+{
+	void *const places[] = { (void *)8, (void *)-1L, (void *)0x800000000000UL };
+	struct pair two = looked();
+	char byte;
+	size_t i;
+
+	for (i = 0; i < COUNT(places); i++) {
+		struct iovec iov = { &byte, 1 };
+		struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+		void *at = places[i];
+
+		queue(&two, "x");
+		CHECK(recvmsg(two.in, at, MSG_DONTWAIT) == -1 && errno == EFAULT);
+		CHECK(recvmmsg(two.in, at, 1, MSG_DONTWAIT, NULL) == -1 && errno == EFAULT);
+		CHECK(readv(two.in, at, 1) == -1 && errno == EFAULT);
+		msg.msg_iov = at;
+		CHECK(recvmsg(two.in, &msg, MSG_DONTWAIT) == -1 && errno == EFAULT);
+		expect(two.in, MSG_DONTWAIT, "x");
+	}
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -503,6 +526,7 @@ int main(void)
 		{ test_recvmmsg, "recvmmsg fills what the kernel's would" },
 		{ test_recvmmsg_mixed, "recvmmsg goes on from the ring to the socket's queue" },
 		{ test_recvmmsg_waits, "recvmmsg that waits for all is the kernel's" },
+		{ test_nowhere, "arguments where no memory is are EFAULT" },
 	};
 
 	return run_tests(tests, COUNT(tests));

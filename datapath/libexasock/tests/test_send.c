@@ -142,6 +142,43 @@ static void test_errors(void)
 	CHECK(send(two.out, "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE);
 }
 
+/* Where no memory can be is EFAULT, as natively: nobody reads it before the kernel does */
+static void test_nowhere(void)
+{
+	void *const places[] = { (void *)8, (void *)-1L, (void *)0x800000000000UL };
+	struct pair two = sending();
+	size_t i;
+
+	CHECK(send(two.out, "x", 1, 0) == 1);
+	for (i = 0; i < COUNT(places); i++) {
+		struct iovec iov = { "x", 1 };
+		struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+		void *at = places[i];
+		socklen_t size = 4;
+
+		CHECK(sendto(two.out, "x", 1, 0, at, 16) == -1 && errno == EFAULT);
+		CHECK(sendmsg(two.out, at, 0) == -1 && errno == EFAULT);
+		CHECK(sendmmsg(two.out, at, 1, 0) == -1 && errno == EFAULT);
+		CHECK(writev(two.out, at, 1) == -1 && errno == EFAULT);
+		msg.msg_name = at;
+		msg.msg_namelen = 16;
+		CHECK(sendmsg(two.out, &msg, 0) == -1 && errno == EFAULT);
+		msg.msg_name = NULL;
+		msg.msg_control = at;
+		msg.msg_controllen = CMSG_SPACE(sizeof(struct in_pktinfo));
+		CHECK(sendmsg(two.out, &msg, 0) == -1 && errno == EFAULT);
+		msg.msg_controllen = 0;
+		msg.msg_iov = at;
+		CHECK(sendmsg(two.out, &msg, 0) == -1 && errno == EFAULT);
+		CHECK(setsockopt(two.out, SOL_EXASOCK, SO_EXA_NO_ACCEL, at, 4) == -1 &&
+		      errno == EFAULT);
+		CHECK(getsockopt(two.out, SOL_EXASOCK, SO_EXA_NO_ACCEL, at, &size) == -1 &&
+		      errno == EFAULT);
+	}
+	expect(two.in, MSG_DONTWAIT, "x");
+	expect_nothing(two.in);
+}
+
 static void test_many(void)
 {
 	struct pair two = sending();
@@ -193,6 +230,7 @@ int main(void)
 		{ test_pktinfo, "one IP_PKTINFO is understood" },
 		{ test_refused, "a destination that is refused is asked about ever more rarely" },
 		{ test_errors, "errors are the kernel's" },
+		{ test_nowhere, "arguments where no memory is are EFAULT" },
 		{ test_many, "sendmmsg counts as the kernel does" },
 		{ test_stale, "a descriptor that became another file is found out" },
 	};

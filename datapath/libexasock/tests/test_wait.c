@@ -549,6 +549,43 @@ static void test_masked_signals(void)
 	CHECK(times() == 2);
 }
 
+/* Two waits one after the other, whose arguments lie in the same place of the stack */
+static void test_one_wait_after_another(void)
+{
+	struct pair two = looked();
+	struct epoll_event event = { .events = EPOLLIN };
+	struct pollfd first = { .fd = two.in, .events = POLLIN };
+	struct pollfd nested = { .fd = epoll_create1(0), .events = POLLIN };
+
+	CHECK(!epoll_ctl(nested.fd, EPOLL_CTL_ADD, two.in, &event));
+	CHECK(poll(&first, 1, 0) == 0);
+	hold(&two, "x");
+	CHECK(poll(&nested, 1, 0) == 1 && nested.revents == POLLIN);
+	expect(two.in, MSG_DONTWAIT, "x");
+}
+
+static void test_nowhere(void)
+{
+	void *const places[] = { (void *)8, (void *)-1L, (void *)0x800000000000UL };
+	struct pair two = looked();
+	int epfd = set_of(two.in, EPOLLIN);
+	struct timespec now = {};
+	size_t i;
+
+	for (i = 0; i < COUNT(places); i++) {
+		void *at = places[i];
+
+		queue(&two, "x");
+		CHECK(poll(at, 1, 0) == -1 && errno == EFAULT);
+		CHECK(ppoll(at, 1, &now, NULL) == -1 && errno == EFAULT);
+		CHECK(select(two.in + 1, at, NULL, NULL, NULL) == -1 && errno == EFAULT);
+		CHECK(pselect(two.in + 1, NULL, at, NULL, &now, NULL) == -1 && errno == EFAULT);
+		CHECK(epoll_wait(epfd, at, 1, 0) == -1 && errno == EFAULT);
+		CHECK(epoll_pwait2(epfd, at, 1, &now, NULL) == -1 && errno == EFAULT);
+		expect(two.in, MSG_DONTWAIT, "x");
+	}
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -572,6 +609,8 @@ int main(void)
 		{ test_epoll_shared, "a set that another process has is the kernel's alone" },
 		{ test_epoll_many, "a set of very many sockets works" },
 		{ test_masked_signals, "signals let in by a wait's mask end it" },
+		{ test_one_wait_after_another, "a wait is not taken for the one before it" },
+		{ test_nowhere, "arguments where no memory is are EFAULT" },
 	};
 
 	return run_tests(tests, COUNT(tests));
