@@ -39,6 +39,7 @@ class Tcp:
     server: Agent = field(init=False)
 
     def __post_init__(self) -> None:
+        self.session.agent.load(streams)
         self.client = self.compared.programs(self.kinds[0]).worker("clients")
         self.server = self.compared.programs(self.kinds[1]).worker("servers")
         for worker in (self.client, self.server):
@@ -131,7 +132,6 @@ def _tcp(
     compared: Compared,
     kinds: tuple[SocketKind, SocketKind],
 ) -> Tcp:
-    session.agent.load(streams)
     standing = place(Topology("two ports", (subject("a", "port"), peer("port"))))
     acquaint(compared, standing, standing["a"], standing["peer"])
     return Tcp(session, compared, standing, kinds)
