@@ -85,8 +85,9 @@ again: lab-up ## what failed in the suites' last run, once more: what passes now
 # Its seed is the time, and told; FUZZ and SEED name others.
 FUZZ ?= 600
 SEED := $(or $(SEED),$(shell date +%s))
-fuzz: lab-up ## for FUZZ=600 seconds: /dev/exasock, hostile; then random programs, accelerated or not, compared
+fuzz: lab-up ## for FUZZ=600 seconds: the boundary and /dev/exasock, hostile; then random programs, compared
 	@echo "seed $(SEED)"
+	@$(MAKE_HERE) -C datapath/exasock/fuzz fuzz SECONDS=$(shell expr $(FUZZ) / 4 + 1) SEED=$(SEED) OUT=$(CURDIR)/out/fuzz
 	@$(PYTEST) $(JUNIT)/fuzz.xml --record fuzz suites/exasock/test_fuzz.py --fuzz-seconds $(FUZZ) --first-seed $(SEED)
 	@$(PYTEST) $(JUNIT)/random.xml --record random suites/exasock/test_random.py --seeds $(shell expr $(FUZZ) / 4) --first-seed $(SEED)
 

@@ -35,6 +35,7 @@
 #include "../include/exasock_abi.h"
 #include "attachment.h"
 #include "compat.h"
+#include "shared.h"
 
 /* Devices between a namespace's device and the card, itself and the port included */
 #define EXA_CHAIN		3
@@ -211,11 +212,14 @@ struct exa_sock {
 	struct list_head holding;	/* in its namespace, under its holding_lock */
 	struct exa_held *held;		/* by slot */
 	struct hrtimer timer;
-	struct exasock_control *control;	/* scribbled over by the process */
-	struct exasock_ring *ring;		/* written by us only */
-	struct page *control_page;
-	struct page **pages;
-	unsigned int nr_pages;
+	u64 rx_held;			/* as in struct exasock_ring */
+	u64 rx_taken;
+	u64 rx_kernel[EXASOCK_R_REASONS];
+
+	/* not under @lock */
+	struct exa_shared shared;
+	atomic_t native;		/* as in struct exasock_ring */
+	atomic64_t tx_kernel[EXASOCK_R_REASONS];
 };
 
 /* main.c */
@@ -267,7 +271,6 @@ struct exa_iface *exa_iface_of_dev(struct exa_ns *ns, const struct net_device *d
 /* memory.c */
 struct exa_sock *exa_sock_alloc(void);
 void exa_sock_free(struct exa_sock *es);
-int exa_sock_mmap(struct exa_sock *es, struct vm_area_struct *vma, u64 offset);
 struct exasock_slot *exa_slot(const struct exa_sock *es, u32 number);
 
 /* share.c */

@@ -22,9 +22,9 @@
 
 #include "exasock.h"
 
-static u32 *claim_of(const struct exa_sock *es, u32 number)
+static u32 slot_at(u32 number)
 {
-	return &es->control->claim[number & (exa_slots - 1)];
+	return number & (exa_slots - 1);
 }
 
 static u32 number_after(u32 number, u32 slots)
@@ -37,9 +37,9 @@ static u32 number_next(u32 number)
 	return number_after(number, 1);
 }
 
-static void count(u64 *counter)
+static void hold_count_kernel(struct exa_sock *es, enum exasock_reason reason)
 {
-	WRITE_ONCE(*counter, *counter + 1);
+	exa_publish_more(&es->shared.ring->rx_kernel[reason], &es->rx_kernel[reason], 1);
 }
 
 /*
@@ -63,7 +63,7 @@ static void deliver(struct exa_sock *es, const u8 *data, const struct exa_held *
 	skb = netdev_alloc_skb_ip_align(port, held->frame);
 
 	if (!skb) {
-		count(&es->ring->rx_kernel[EXASOCK_R_MEMORY]);
+		hold_count_kernel(es, EXASOCK_R_MEMORY);
 		return;
 	}
 	skb_put_data(skb, data, held->frame);
@@ -82,14 +82,14 @@ static void deliver(struct exa_sock *es, const u8 *data, const struct exa_held *
 /* What begins at that number, NULL: nothing, whatever its claim word says */
 static struct exa_held *held_at(const struct exa_sock *es, u32 number)
 {
-	struct exa_held *held = &es->held[number & (exa_slots - 1)];
+	struct exa_held *held = &es->held[slot_at(number)];
 
 	return held->begins && held->owner == number ? held : NULL;
 }
 
-static bool is_unclaimed(const struct exa_sock *es, u32 number)
+static enum exa_claimed claimed(const struct exa_sock *es, u32 number)
 {
-	return READ_ONCE(*claim_of(es, number)) == EXASOCK_CLAIM(number, EXASOCK_STATE_HELD);
+	return exa_shared_claimed(&es->shared, slot_at(number), number);
 }
 
 /* Everything that no reader has claimed goes to the stack, in order. Locked, no bottom halves. */
@@ -98,13 +98,11 @@ static void take_all(struct exa_sock *es, enum exasock_reason reason)
 	u32 number;
 
 	for (number = es->oldest; number != es->head; number = number_next(number)) {
-		u32 unclaimed = EXASOCK_CLAIM(number, EXASOCK_STATE_HELD);
 		const struct exa_held *held = held_at(es, number);
 
-		if (held && cmpxchg(claim_of(es, number), unclaimed,
-				    EXASOCK_CLAIM(number, EXASOCK_STATE_KERNEL)) == unclaimed) {
-			count(&es->ring->rx_taken);
-			count(&es->ring->rx_kernel[reason]);
+		if (held && exa_shared_take(&es->shared, slot_at(number), number)) {
+			exa_publish_more(&es->shared.ring->rx_taken, &es->rx_taken, 1);
+			hold_count_kernel(es, reason);
 			deliver(es, exa_slot(es, number)->data, held);
 		}
 	}
@@ -123,7 +121,7 @@ void exa_flush_for(struct exa_sock *es, enum exasock_reason reason)
 {
 	spin_lock_bh(&es->lock);
 	take_all(es, reason);
-	count(&es->ring->rx_kernel[reason]);
+	hold_count_kernel(es, reason);
 	spin_unlock_bh(&es->lock);
 }
 
@@ -139,7 +137,7 @@ bool exa_pass(struct exa_sock *es, const struct exanic_rx_frame *frame,
 
 	spin_lock_bh(&es->lock);
 	take_all(es, reason);
-	count(&es->ring->rx_kernel[reason]);
+	hold_count_kernel(es, reason);
 	if (skb && alone && es->sk)
 		address(es, skb);
 	if (skb && (!alone || es->sk))
@@ -217,11 +215,11 @@ static enum hrtimer_restart hold_timer(struct hrtimer *timer)
 	if (hrtimer_is_queued(timer))	/* started again while this waited for the lock */
 		goto unlock;
 	for (number = es->oldest; number != es->head; number = number_next(number))
-		if (held_at(es, number) && is_unclaimed(es, number))
+		if (held_at(es, number) && claimed(es, number) == EXA_CLAIMED_NOT)
 			break;
 	es->oldest = number;
 	if (number != es->head) {
-		u64 age = now - es->held[number & (exa_slots - 1)].since;
+		u64 age = now - es->held[slot_at(number)].since;
 
 		if (age < hold) {
 			hrtimer_forward_now(timer, ns_to_ktime(hold - age));
@@ -252,14 +250,9 @@ static bool queued(struct sock *sk)
 /* Has nobody what begins, or began, in that slot or reaches into it? */
 static bool slot_free(const struct exa_sock *es, u32 number)
 {
-	u32 owner = es->held[number & (exa_slots - 1)].owner, claim;
+	u32 owner = es->held[slot_at(number)].owner;
 
-	if (!held_at(es, owner))
-		return true;
-	/* who wrote it is done with the slot: nothing of ours is written before */
-	claim = smp_load_acquire(claim_of(es, owner));
-	return claim != EXASOCK_CLAIM(owner, EXASOCK_STATE_HELD) &&
-	       claim != EXASOCK_CLAIM(owner, EXASOCK_STATE_USER);
+	return !held_at(es, owner) || claimed(es, owner) == EXA_CLAIMED_DONE;
 }
 
 static bool slots_free(const struct exa_sock *es, u32 number, u32 slots)
@@ -279,15 +272,15 @@ static bool slots_free(const struct exa_sock *es, u32 number, u32 slots)
 static void slots_vacate(struct exa_sock *es, u32 number, u32 slots)
 {
 	for (; slots; slots--, number = number_next(number))
-		es->held[number & (exa_slots - 1)].begins = false;
+		es->held[slot_at(number)].begins = false;
 }
 
 /* Slots of @owner at which nothing begins */
 static void slots_fill(struct exa_sock *es, u32 number, u32 slots, u32 owner)
 {
 	for (; slots; slots--, number = number_next(number)) {
-		es->held[number & (exa_slots - 1)].owner = owner;
-		WRITE_ONCE(*claim_of(es, number), EXASOCK_CLAIM(number, EXASOCK_STATE_FREE));
+		es->held[slot_at(number)].owner = owner;
+		exa_shared_pass_over(&es->shared, slot_at(number), number);
 	}
 }
 
@@ -363,14 +356,14 @@ static enum exasock_reason hold(struct exa_sock *es, const struct exa_iface *ifa
 	if (!es->sk || es->over || !READ_ONCE(iface->up))
 		return EXASOCK_R_DEVICE;
 	/* again: it may have stopped looking and flushed before the lock was ours */
-	if (!exa_fresh(READ_ONCE(es->control->heartbeat)))
+	if (!exa_fresh(exa_shared_heartbeat(&es->shared)))
 		return EXASOCK_R_IDLE;
 	if (queued(es->sk))
 		return EXASOCK_R_QUEUE;
 	if (!slots_free(es, es->head, pad + span))
 		return EXASOCK_R_FULL;
 	slots_vacate(es, es->head, pad + span);
-	held = &es->held[number & (exa_slots - 1)];
+	held = &es->held[slot_at(number)];
 	if (!fill(exa_slot(es, number), held, number, iface, packet, telling))
 		return EXASOCK_R_HEADER;
 
@@ -380,12 +373,12 @@ static enum exasock_reason hold(struct exa_sock *es, const struct exa_iface *ifa
 	held->begins = true;
 	held->since = ktime_get_ns();
 	/* the content, then the claim word, then the number that makes readers look */
-	smp_store_release(claim_of(es, number), EXASOCK_CLAIM(number, EXASOCK_STATE_HELD));
+	exa_shared_offer(&es->shared, slot_at(number), number);
 	es->head = number_after(number, span);
 	if (((es->head - es->oldest) & EXASOCK_NUMBER_MASK) > exa_slots)
 		es->oldest = (es->head - exa_slots) & EXASOCK_NUMBER_MASK;
-	smp_store_release(&es->ring->head, es->head);	/* read first by readers */
-	count(&es->ring->rx_held);
+	exa_publish_u32_release(&es->shared.ring->head, es->head);	/* readers begin there */
+	exa_publish_more(&es->shared.ring->rx_held, &es->rx_held, 1);
 	if (unlikely(list_empty(&es->holding)))
 		hold_list(es);
 	if (!hrtimer_is_queued(&es->timer))

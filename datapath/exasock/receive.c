@@ -78,7 +78,7 @@ static enum exasock_reason receiver_obstacle(struct exa_arrival *arrival, unsign
 	struct sock *sk = arrival->receivers.sk[i];
 	enum exasock_reason reason;
 
-	if (!exa_fresh(READ_ONCE(arrival->es[i]->control->heartbeat)))
+	if (!exa_fresh(exa_shared_heartbeat(&arrival->es[i]->shared)))
 		return EXASOCK_R_IDLE;
 	reason = exa_rx_sock_obstacle(sk);
 	if (!reason)

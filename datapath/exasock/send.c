@@ -37,7 +37,8 @@ struct exa_datagram {
 /* Counted, and left to the kernel */
 static long refuse(struct exa_sock *es, enum exasock_reason reason)
 {
-	atomic64_inc((atomic64_t *)&es->ring->tx_kernel[reason]);
+	exa_publish_u64(&es->shared.ring->tx_kernel[reason],
+			atomic64_inc_return(&es->tx_kernel[reason]));
 	return -EOPNOTSUPP;
 }
 

@@ -45,7 +45,8 @@ static void sock_event(const struct sock *sk)
 	rcu_read_lock();
 	es = exa_sock_find(sk);
 	if (es)
-		atomic_inc_return_release((atomic_t *)&es->ring->native);
+		exa_publish_u32_release(&es->shared.ring->native,
+					atomic_inc_return(&es->native));
 	rcu_read_unlock();
 }
 
@@ -107,8 +108,8 @@ static int sock_hook(struct exa_attachment *attachment, struct sock *sk)
 	struct exa_sock *es = sock_of(attachment);
 	int err = 0;
 
-	es->ring->handle = es->handle;
-	es->ring->netns = es->ns->cookie;
+	exa_publish_u32(&es->shared.ring->handle, es->handle);
+	exa_publish_u64(&es->shared.ring->netns, es->ns->cookie);
 	write_lock_bh(&sk->sk_callback_lock);
 	if (sk->sk_data_ready != exa_native.data_ready ||
 	    sk->sk_error_report != exa_native.error_report ||
@@ -153,7 +154,7 @@ static void sock_end(struct exa_attachment *attachment, struct sock *sk)
 	struct exa_sock *es = sock_of(attachment);
 
 	exa_attachment_unhook(attachment, sk);
-	WRITE_ONCE(es->ring->dead, 1);
+	exa_publish_u32(&es->shared.ring->dead, 1);
 	spin_lock_bh(&es->lock);
 	es->over = true;
 	spin_unlock_bh(&es->lock);
@@ -165,33 +166,34 @@ static void sock_gone(struct exa_attachment *attachment)
 {
 	struct exa_sock *es = sock_of(attachment);
 
-	WRITE_ONCE(es->ring->dead, 1);
+	exa_publish_u32(&es->shared.ring->dead, 1);
 	es->oldest = es->head;	/* what is held goes with its queue */
 }
 
 static int sock_mmap(struct exa_attachment *attachment, struct vm_area_struct *vma, u64 offset)
 {
-	return exa_sock_mmap(sock_of(attachment), vma, offset);
+	return exa_shared_mmap(&sock_of(attachment)->shared, vma, offset);
 }
 
 static void sock_stat(struct exa_attachment *attachment, void *to)
 {
 	struct exa_sock *es = sock_of(attachment);
-	const struct exasock_ring *ring = es->ring;
 	struct exasock_stat *stat = to;
-	unsigned int cpu;
+	unsigned int cpu, i;
 
-	stat->rx_held = READ_ONCE(ring->rx_held);
-	stat->rx_taken = READ_ONCE(ring->rx_taken);
+	stat->rx_held = READ_ONCE(es->rx_held);
+	stat->rx_taken = READ_ONCE(es->rx_taken);
 	for_each_possible_cpu(cpu) {
 		const struct exa_sent *sent = per_cpu_ptr(es->sent, cpu);
 
 		stat->tx_fast += READ_ONCE(sent->datagrams);
 		stat->tx_fast_bytes += READ_ONCE(sent->bytes);
 	}
-	memcpy(stat->rx_kernel, ring->rx_kernel, sizeof(stat->rx_kernel));
-	memcpy(stat->tx_kernel, ring->tx_kernel, sizeof(stat->tx_kernel));
-	stat->tx_kernel[EXASOCK_R_SKIPPED] = READ_ONCE(es->control->tx_skipped);
+	for (i = 0; i < EXASOCK_R_REASONS; i++) {
+		stat->rx_kernel[i] = READ_ONCE(es->rx_kernel[i]);
+		stat->tx_kernel[i] = atomic64_read(&es->tx_kernel[i]);
+	}
+	stat->tx_kernel[EXASOCK_R_SKIPPED] = exa_shared_skipped(&es->shared);
 }
 
 struct exa_attachment_kind exa_sock_kind = {

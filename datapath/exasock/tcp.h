@@ -144,11 +144,19 @@ struct exa_stream {
 	u64 refused_ns;
 	struct hrtimer timer;
 
-	struct exasock_stream_control *control;	/* scribbled over by the process */
-	struct exasock_stream *ring;		/* written by us only */
-	struct page *control_page;
-	struct page **pages;
-	unsigned int nr_pages;
+	/* counted, as in struct exasock_stream */
+	u64 takes;
+	u64 rx_segments;
+	u64 rx_bytes;
+	u64 rx_home;
+	u64 tx_segments;
+	u64 tx_bytes;
+	u64 acks;
+	u64 gives[EXASOCK_S_REASONS];
+	u64 refused[EXASOCK_S_REASONS];
+
+	/* not under @lock */
+	struct exa_shared shared;
 	u8 *buffer;
 	u8 *image;
 	u32 image_room;			/* payload that it has room for */
@@ -192,7 +200,6 @@ void exa_streams_device_gone(const struct exa_iface *iface);
 /* tcp_memory.c */
 struct exa_stream *exa_stream_alloc(u32 mss);
 void exa_stream_free(struct exa_stream *es);
-int exa_stream_mmap(struct exa_stream *es, struct vm_area_struct *vma, u64 offset);
 u8 *exa_stream_at(const struct exa_stream *es, u64 offset, u32 *length);
 
 /* tcp_native.c */

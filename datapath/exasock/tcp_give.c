@@ -235,11 +235,7 @@ static void fail(struct sock *sk, int err)
 /* Nobody reads the ring any more. What is unread. Locked. */
 static u32 close_ring(struct exa_stream *es)
 {
-	u64 tail = xchg(&es->control->tail, 0) >> 1;
-
-	if (tail > es->consumed && tail <= es->head)
-		es->consumed = tail;
-	WRITE_ONCE(es->control->tail, es->consumed << 1);
+	es->consumed = exa_shared_stream_close(&es->shared, es->consumed, es->head);
 	return es->head - es->consumed;
 }
 
@@ -249,14 +245,14 @@ static void rest(struct exa_stream *es)
 	u64 first = READ_ONCE(exa_stream_rest_us) * NSEC_PER_USEC;
 	u64 now = ktime_get_ns();
 
-	if (es->ring->rx_segments + es->ring->tx_segments - es->moved >= PRODUCTIVE)
+	if (es->rx_segments + es->tx_segments - es->moved >= PRODUCTIVE)
 		es->rest_ns = first;
 	else
 		es->rest_ns = clamp(es->rest_ns * 2, first, first << REST_DOUBLINGS);
 	es->rested_at = now + es->rest_ns;
 	es->since = now;
-	WRITE_ONCE(es->ring->after,
-		   get_cycles() + div_u64(es->rest_ns * tsc_khz, USEC_PER_SEC));
+	exa_publish_u64(&es->shared.stream_ring->after,
+			get_cycles() + div_u64(es->rest_ns * tsc_khz, USEC_PER_SEC));
 }
 
 /*
@@ -284,11 +280,11 @@ static void give_begin(struct exa_stream *es, u32 reason)
 	}
 	es->place = EXA_LEAVING;
 	es->giving = true;
-	es->ring->gives[es->reason]++;
+	exa_publish_more(&es->shared.stream_ring->gives[es->reason], &es->gives[es->reason], 1);
 	es->unread = close_ring(es);
 	es->readable = es->unread;
 	es->given = es->snd_una;
-	es->ring->rx_home += es->unread;
+	exa_publish_more(&es->shared.stream_ring->rx_home, &es->rx_home, es->unread);
 }
 
 /* What the process has read and the peer has acknowledged */
@@ -297,7 +293,8 @@ static int give_state(struct exa_stream *es, struct sock *sk)
 	if (sk->sk_state != TCP_ESTABLISHED)
 		return 0;
 	if (!is_untouched(es, sk)) {
-		es->ring->gives[EXASOCK_S_FOREIGN]++;
+		exa_publish_more(&es->shared.stream_ring->gives[EXASOCK_S_FOREIGN],
+				 &es->gives[EXASOCK_S_FOREIGN], 1);
 		return -ECONNRESET;
 	}
 	refresh_clock(tcp_sk(sk));

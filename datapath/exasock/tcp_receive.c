@@ -17,10 +17,7 @@
 /* How much lies in the ring. The process says, and may say anything. Locked. */
 u64 exa_stream_unread(struct exa_stream *es)
 {
-	u64 tail = READ_ONCE(es->control->tail) >> 1;
-
-	if (tail > es->consumed && tail <= es->head)
-		es->consumed = tail;
+	es->consumed = exa_shared_stream_read(&es->shared, es->consumed, es->head);
 	return es->head - es->consumed;
 }
 
@@ -84,7 +81,7 @@ static u32 segment_obstacle(struct exa_stream *es, const struct exa_segment *seg
 /* May its data go into the ring? */
 static u32 data_obstacle(struct exa_stream *es, u32 length)
 {
-	u64 heartbeat = READ_ONCE(es->control->heartbeat);
+	u64 heartbeat = exa_shared_heartbeat(&es->shared);
 
 	if (!exa_fresh(heartbeat) && !exa_looked(heartbeat, exa_stream_hold_ns()))
 		return EXASOCK_R_IDLE;
@@ -151,12 +148,12 @@ static void delivered(struct exa_stream *es, u32 length)
 {
 	es->head += length;
 	es->rcv_nxt += length;
-	es->ring->rx_segments++;
-	es->ring->rx_bytes += length;
+	exa_publish_more(&es->shared.stream_ring->rx_segments, &es->rx_segments, 1);
+	exa_publish_more(&es->shared.stream_ring->rx_bytes, &es->rx_bytes, length);
 	/* the bytes, then the number that makes readers look */
-	smp_store_release(&es->ring->head, es->head);
+	exa_publish_u64_release(&es->shared.stream_ring->head, es->head);
 	smp_mb();	/* with who stops looking, and then looks at the head */
-	if (!READ_ONCE(es->control->heartbeat)) {
+	if (!exa_shared_heartbeat(&es->shared)) {
 		exa_stream_send_home(es, EXASOCK_R_SLEEP);
 		return;
 	}

@@ -131,8 +131,8 @@ static int stream_hook(struct exa_attachment *attachment, struct sock *sk)
 	    sk->sk_data_ready != exa_stream_data_ready || sk->sk_user_data || !sk->sk_socket ||
 	    sk->sk_socket->ops != &inet_stream_ops)
 		return -EOPNOTSUPP;
-	es->ring->handle = es->handle;
-	es->ring->netns = es->ns->cookie;
+	exa_publish_u32(&es->shared.stream_ring->handle, es->handle);
+	exa_publish_u64(&es->shared.stream_ring->netns, es->ns->cookie);
 	exa_attachment_hash(attachment);
 	sk->sk_destruct = stream_destruct;
 	WRITE_ONCE(sk->sk_prot, &exa_stream_proto);
@@ -162,38 +162,37 @@ static void stream_end(struct exa_attachment *attachment, struct sock *sk)
 	exa_attachment_unhook(attachment, sk);
 	if (sk)
 		release_sock(sk);
-	WRITE_ONCE(es->ring->dead, 1);
+	exa_publish_u32(&es->shared.stream_ring->dead, 1);
 }
 
 static void stream_gone(struct exa_attachment *attachment)
 {
-	WRITE_ONCE(stream_of(attachment)->ring->dead, 1);
+	exa_publish_u32(&stream_of(attachment)->shared.stream_ring->dead, 1);
 }
 
 static int stream_mmap(struct exa_attachment *attachment, struct vm_area_struct *vma, u64 offset)
 {
-	return exa_stream_mmap(stream_of(attachment), vma, offset);
+	return exa_shared_mmap(&stream_of(attachment)->shared, vma, offset);
 }
 
 static void stream_stat(struct exa_attachment *attachment, void *to)
 {
 	struct exa_stream *es = stream_of(attachment);
-	const struct exasock_stream *ring = es->ring;
 	struct exasock_stream_stat *stat = to;
 
 	spin_lock_bh(&es->lock);
 	stat->taken = es->place == EXA_TAKEN;
 	stat->last = es->reason;
 	stat->since_us = div_u64(ktime_get_ns() - es->since, NSEC_PER_USEC);
-	stat->takes = ring->takes;
-	stat->rx_segments = ring->rx_segments;
-	stat->rx_bytes = ring->rx_bytes;
-	stat->rx_home = ring->rx_home;
-	stat->tx_segments = ring->tx_segments;
-	stat->tx_bytes = ring->tx_bytes;
-	stat->acks = ring->acks;
-	memcpy(stat->gives, ring->gives, sizeof(stat->gives));
-	memcpy(stat->refused, ring->refused, sizeof(stat->refused));
+	stat->takes = es->takes;
+	stat->rx_segments = es->rx_segments;
+	stat->rx_bytes = es->rx_bytes;
+	stat->rx_home = es->rx_home;
+	stat->tx_segments = es->tx_segments;
+	stat->tx_bytes = es->tx_bytes;
+	stat->acks = es->acks;
+	memcpy(stat->gives, es->gives, sizeof(es->gives));
+	memcpy(stat->refused, es->refused, sizeof(es->refused));
 	spin_unlock_bh(&es->lock);
 }
 

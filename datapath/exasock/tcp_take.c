@@ -162,15 +162,15 @@ static void take(struct exa_stream *es, struct sock *sk)
 	es->place = EXA_TAKEN;
 	exa_stream_index(es, sk);
 	es->consumed = es->head;
-	es->moved = es->ring->rx_segments + es->ring->tx_segments;
+	es->moved = es->rx_segments + es->tx_segments;
 	es->since = now;
 	es->ack_at = 0;
 	es->loss_at = 0;
 	es->look_at = 0;
 	es->narrow = false;
-	es->ring->takes++;
+	exa_publish_more(&es->shared.stream_ring->takes, &es->takes, 1);
 	/* with everything else in its place, readers may look */
-	smp_store_release(&es->control->tail, es->head << 1 | EXASOCK_STREAM_OPEN);
+	exa_shared_stream_open(&es->shared, es->head);
 	exa_stream_timer(es, &es->unused_at, NSEC_PER_SEC);
 	if (es->rcv_acked != es->rcv_nxt)
 		exa_stream_timer(es, &es->ack_at, 10 * NSEC_PER_MSEC);
@@ -181,14 +181,14 @@ static void refuse(struct exa_stream *es, u32 reason)
 {
 	u64 now = ktime_get_ns(), until = es->rested_at;
 
-	es->ring->refused[reason]++;
+	exa_publish_more(&es->shared.stream_ring->refused[reason], &es->refused[reason], 1);
 	if (reason != EXASOCK_S_REST) {
 		es->refused_ns = clamp(es->refused_ns * 2, REFUSED_NS_FIRST, REFUSED_NS_MOST);
 		until = now + es->refused_ns;
 	}
 	if (until > now)
-		WRITE_ONCE(es->ring->after, get_cycles() +
-			   div_u64((until - now) * tsc_khz, USEC_PER_SEC));
+		exa_publish_u64(&es->shared.stream_ring->after, get_cycles() +
+				div_u64((until - now) * tsc_khz, USEC_PER_SEC));
 }
 
 /* 0: it is taken. With the socket locked, in process context. */

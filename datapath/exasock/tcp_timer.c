@@ -90,7 +90,7 @@ static void look(struct exa_stream *es, u64 now)
 	}
 	if (!unread || es->place != EXA_TAKEN)
 		return;
-	if (exa_looked(READ_ONCE(es->control->heartbeat), hold))
+	if (exa_looked(exa_shared_heartbeat(&es->shared), hold))
 		es->look_at = now + (es->narrow ? EXA_NARROW_NS : hold);
 	else
 		exa_stream_send_home(es, EXASOCK_R_TIMEOUT);
@@ -101,7 +101,7 @@ static void unused(struct exa_stream *es, u64 now)
 {
 	if (es->last + UNUSED_NS > now)
 		es->unused_at = es->last + UNUSED_NS;
-	else if (es->keepalive || !exa_looked(READ_ONCE(es->control->heartbeat), UNUSED_NS))
+	else if (es->keepalive || !exa_looked(exa_shared_heartbeat(&es->shared), UNUSED_NS))
 		exa_stream_send_home(es, EXASOCK_S_UNUSED);
 	else
 		es->unused_at = now + UNUSED_NS;

@@ -198,10 +198,10 @@ u32 exa_stream_transmit(struct exa_stream *es, u32 seq, u32 length, u8 flags)
 	es->ack_at = 0;
 	if (length) {
 		es->sent_at = es->last;
-		es->ring->tx_segments++;
-		es->ring->tx_bytes += length;
+		exa_publish_more(&es->shared.stream_ring->tx_segments, &es->tx_segments, 1);
+		exa_publish_more(&es->shared.stream_ring->tx_bytes, &es->tx_bytes, length);
 	} else {
-		es->ring->acks++;
+		exa_publish_more(&es->shared.stream_ring->acks, &es->acks, 1);
 	}
 	return 0;
 }
