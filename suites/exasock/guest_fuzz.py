@@ -14,29 +14,59 @@ import fcntl
 import mmap
 import os
 import random
+import select
 import socket
 import struct
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from suites.exasock.guest_boundary import (
+    CLAIMS,
+    FREE,
+    HEAD,
+    HELD,
+    KERNEL,
+    MASK,
+    PAGE,
+    RING,
+    STRIDE,
+    USER,
+    Attachment,
+    imitation,
+)
 from suites.guest import exasock, sockets
+from suites.guest.streams import rdtsc
 
 Json = dict[str, Any]
-STRIDE, RING = 0x200000, 0x10000
-PAGE = 4096
+SLOTS = 64
+#: Where a ring's header tells how many datagrams were held, and how many of them the stack was given.
+COUNTS = 192
+#: How what is held goes: claimed by its process, and the rest flushed; by its timer, or by a datagram for the
+#: stack, while words are written.
+WAYS = ["claimed", "flush", "timeout", "idle"]
 #: A process without privilege may be told these, and nothing else.
 ALLOWED = {
     "EBADF", "ENOTSOCK", "EOPNOTSUPP", "EBUSY", "EPERM", "EMFILE", "ENOMEM", "ESTALE", "EFAULT", "EINVAL",
     "ENOTTY", "EACCES", "ENXIO", "ENODEV", "ENOENT", "EAGAIN", "E2BIG", "EMSGSIZE", "EOVERFLOW", "ENOSPC",
     "EINTR", "ENOBUFS", "ENETUNREACH", "EDESTADDRREQ", "ENOTCONN", "ENOTSUP", "EPROTONOSUPPORT",
 }  # fmt: skip
+#: Seconds that a reader waits for what it was sent, and for its going.
+HOLDING = 1.0
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [
     ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
 ]  # fmt: skip
+
+
+def counts(es: Attachment) -> tuple[int, int]:
+    """How many datagrams were held, and how many of them the kernel took."""
+    held, taken = struct.unpack_from("=QQ", es.ring, COUNTS)
+    return held, taken
 
 
 class Fuzzer:
@@ -47,6 +77,7 @@ class Fuzzer:
         self.common = common
         self.netns = netns
         self.results: Counter[str] = Counter()
+        self.reached: Counter[str] = Counter()
         self.own = os.open(exasock.DEVICE, os.O_RDWR | os.O_CLOEXEC)
         self.socks: list[socket.socket] = []
 
@@ -59,15 +90,16 @@ class Fuzzer:
         actions = [
             self.attach, self.attach, self.detach, self.flush, self.send, self.send, self.send, self.listing,
             self.setting, self.number, self.raw, self.map, self.map, self.scribble, self.scribble,
-            self.scribble, self.traffic, self.traffic, self.drop, self.reopen, self.honest,
+            self.scribble, self.traffic, self.traffic, self.drop, self.reopen, self.honest, self.hold,
         ]  # fmt: skip
+        action = self.hold
         while time.monotonic() < until:
-            action = self.draw.choice(actions)
             try:
                 action()
                 self.note(action.__name__, "ok")
             except OSError as error:
                 self.note(action.__name__, errno.errorcode.get(error.errno or 0, str(error.errno)))
+            action = self.draw.choice(actions)
 
     def note(self, name: str, result: str) -> None:
         self.results[f"{name} {result}"] += 1
@@ -235,17 +267,90 @@ class Fuzzer:
             if at is None:
                 return
             words = (ctypes.c_uint32 * 1024).from_address(at)
-            ctypes.c_uint64.from_address(at).value = self.draw.choice([0, time.time_ns(), 1, (1 << 64) - 1])
+            heartbeat = self.draw.choice([rdtsc(), rdtsc(), rdtsc(), 0, 1, (1 << 64) - 1])
+            ctypes.c_uint64.from_address(at).value = heartbeat
+            if (ring := self.common.pages[at].ring) and self.draw.random() < 0.7:
+                for number, state in self.forged(ctypes.c_uint32.from_address(ring + HEAD).value):
+                    words[CLAIMS // 4 + number % SLOTS] = (number & MASK) << 2 | state
+                return
             for _ in range(self.draw.choice([1, 4, 64])):
                 index = self.draw.choice([16, 32 + self.draw.randrange(64), self.draw.randrange(1024)])
                 number = self.draw.choice([self.draw.randrange(70), self.draw.getrandbits(30)])
                 words[index] = number << 2 | self.draw.getrandbits(2)
 
+    def forged(self, head: int, but: int = -1) -> Iterator[tuple[int, int]]:
+        """All numbers that may be held, and what lies inside and between, in one state; ``but`` that one."""
+        state = self.draw.choice([HELD, HELD, HELD, FREE, USER, KERNEL])
+        for number in range(max(head - SLOTS, 1), head):
+            if number != but and self.draw.random() < 0.8:
+                yield number, state
+
+    def payload(self) -> bytes:
+        """With the header of a slot wherever one begins in it, of a frame of a harmful length."""
+        return imitation(self.draw.choice([0, 60, 2000, 0xFFFFFFE0]), [b"forged".ljust(60, b".")])
+
+    def hold(self) -> None:
+        """A reader who looks and is then busy, so that datagrams are held for it, and who writes over them
+        while they go: the first time by each of the ways, then by one of them."""
+        with sockets.make("a", "udp") as sock, sockets.make("b", "udp") as sender:
+            sock.bind(("10.1.0.1", 0))
+            sender.bind(("10.1.0.2", 0))
+            sender.connect(sock.getsockname())
+            es = Attachment(self.own, sock)
+            self.common.attached(self.own, es.handle)
+            try:
+                for way in self.draw.sample(WAYS, 1 if self.reached["held"] else len(WAYS)):
+                    self.held(es, sock, sender, way)
+            finally:
+                es.close()
+
+    def write(self, es: Attachment, begun: list[int]) -> None:
+        """Anything but over the first one that is held, which the kernel has to take."""
+        for number, state in self.forged(es.head, *begun[:1]):
+            es.claim(number, number, state)
+
+    def held(self, es: Attachment, sock: socket.socket, sender: socket.socket, way: str) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock.recv(2048)
+        head, (held, taken) = es.head, counts(es)
+        size = self.draw.randint(1, 6)
+        came = select.poll()
+        came.register(sock, select.POLLIN)
+        until = time.monotonic() + HOLDING
+        es.look()
+        for _ in range(size):
+            sender.send(self.draw.choice([b"small", self.payload()]))
+        # it may be another worker's heartbeat that it is judged by: then it comes to the socket
+        while counts(es)[0] < held + size and not came.poll(0) and time.monotonic() < until:
+            es.look()
+        there = counts(es)[0] - held
+        self.reached["held"] += there
+        words = struct.unpack_from(f"={SLOTS}I", es.control, CLAIMS)
+        begun = [one for one in range(head, es.head) if words[one % SLOTS] == one << 2 | HELD]
+        if way == "claimed":
+            for one in begun:
+                es.claim(one, one, self.draw.choice([FREE, USER]))
+            es.request(exasock.FLUSH)
+            self.reached["claimed"] += max(there - (counts(es)[1] - taken), 0)
+        elif way == "flush":
+            self.write(es, begun)
+            es.request(exasock.FLUSH)
+            self.reached["taken"] += counts(es)[1] - taken
+        elif begun:
+            if way == "idle":
+                es.look(False)
+                sender.send(b"last")
+            while counts(es)[1] == taken and time.monotonic() < until:
+                self.write(es, begun)
+            self.reached[f"by {way} while it writes"] += counts(es)[1] - taken
+
     def traffic(self) -> None:
         """Through the sockets themselves, both ways."""
         sock = self.some_socket()
         if sock.type == socket.SOCK_DGRAM:
-            sock.sendto(b"x" * self.draw.choice([0, 18, 500, 1472]), ("10.1.0.2", self.port()))
+            data = self.draw.choice([b"", b"x" * 18, b"x" * 500, self.payload()])
+            sock.sendto(data, ("10.1.0.2", self.port()))
             with contextlib.suppress(BlockingIOError):
                 sock.recv(2048)
 
@@ -275,28 +380,46 @@ class _Page:
         self.common.lock.release()
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A control page that is mapped, and the first page of its ring, or 0."""
+
+    size: int
+    ring: int
+
+
 class Common:
     """A context that all workers use, the handles there are, and the pages that can be written."""
 
     def __init__(self) -> None:
         self.fd = os.open(exasock.DEVICE, os.O_RDWR | os.O_CLOEXEC)
         self.handles: list[int] = []
-        self.pages: dict[int, int] = {}
+        self.pages: dict[int, Kept] = {}
         self.lock = threading.Lock()
 
     def attached(self, fd: int, handle: int) -> None:
-        """Have its control page, mostly: that is what a process writes."""
+        """Have its control page, which a process writes, and its ring's header, which tells."""
         self.handles = [*self.handles[-30:], handle]
         at = _libc.mmap(None, PAGE, 3, mmap.MAP_SHARED, fd, handle * STRIDE)
-        if at not in (None, ctypes.c_void_p(-1).value):
-            self.keep(at, PAGE)
+        ring = _libc.mmap(None, PAGE, 1, mmap.MAP_SHARED, fd, handle * STRIDE + RING)
+        failed = ctypes.c_void_p(-1).value
+        if at not in (None, failed):
+            self.keep(at, PAGE, 0 if ring in (None, failed) else ring)
+        elif ring not in (None, failed):
+            _libc.munmap(ctypes.c_void_p(ring), ctypes.c_size_t(PAGE))
 
-    def keep(self, at: int, size: int) -> None:
+    def keep(self, at: int, size: int, ring: int = 0) -> None:
         with self.lock:
-            self.pages[at] = size
+            self.pages[at] = Kept(size, ring)
             if len(self.pages) > 24:
-                old = next(iter(self.pages))
-                _libc.munmap(ctypes.c_void_p(old), ctypes.c_size_t(self.pages.pop(old)))
+                self.drop(next(iter(self.pages)))
+
+    def drop(self, at: int) -> None:
+        """With the lock."""
+        kept = self.pages.pop(at)
+        _libc.munmap(ctypes.c_void_p(at), ctypes.c_size_t(kept.size))
+        if kept.ring:
+            _libc.munmap(ctypes.c_void_p(kept.ring), ctypes.c_size_t(PAGE))
 
     def page(self, draw: random.Random) -> _Page | None:
         with self.lock:
@@ -304,15 +427,15 @@ class Common:
 
     def close(self) -> None:
         with self.lock:
-            for at, size in self.pages.items():
-                _libc.munmap(ctypes.c_void_p(at), ctypes.c_size_t(size))
-            self.pages.clear()
+            for at in list(self.pages):
+                self.drop(at)
         os.close(self.fd)
 
 
 def fuzz(seed: int, seconds: float, netns: list[str | None], workers: int = 3) -> Json:
     """Everything at once for a time. {"operations": how many, "results": {operation and result: times},
-    "strange": those results that no process should be told}."""
+    "strange": those results that no process should be told, "reached": {what became of datagrams: times}}.
+    """
     common = Common()
     fuzzers = [Fuzzer(seed * 1000 + number, common, netns) for number in range(workers)]
     until = time.monotonic() + seconds
@@ -325,7 +448,14 @@ def fuzz(seed: int, seconds: float, netns: list[str | None], workers: int = 3) -
         one.close()
     common.close()
     results: Counter[str] = Counter()
+    reached: Counter[str] = Counter()
     for one in fuzzers:
         results.update(one.results)
+        reached.update(one.reached)
     strange = {name: times for name, times in results.items() if name.split()[1] not in {"ok", *ALLOWED}}
-    return {"operations": results.total(), "results": dict(sorted(results.items())), "strange": strange}
+    return {
+        "operations": results.total(),
+        "results": dict(sorted(results.items())),
+        "strange": strange,
+        "reached": dict(reached),
+    }

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from lab.deadline import scaled
-from suites.exasock import guest_calls, guest_fuzz
+from suites.exasock import guest_boundary, guest_calls, guest_fuzz
 from suites.exasock.compare import SPINNING, Compared
 from suites.exasock.ends import acquaint
 from suites.exasock.steps import Steps, data, do, opened
-from suites.guest import exasock
+from suites.guest import exasock, streams
 from suites.place import Placed
 from suites.session import KERNEL, Session
 from suites.topology import Device, Namespace, Topology
@@ -42,15 +42,16 @@ def test_fuzzed_interface(
     record_property: Callable[[str, Any], None],
 ) -> None:
     """N6: calls with wrong numbers, sizes, handles, descriptors, vectors and offsets, control pages scribbled
-    over under traffic, contexts, sockets and mappings that end while others use them: errnos, and another
-    program in another namespace loses nothing and hears nothing of it."""
+    over under traffic and while datagrams are held, taken and claimed, contexts, sockets and mappings that
+    end while others use them: errnos, and another program in another namespace loses nothing and hears
+    nothing of it. The run fails unless it reached all of that."""
     seconds = request.config.getoption("--fuzz-seconds", default=3.0)
     seed = request.config.getoption("--first-seed", default=1)
     standing = place(topology())
     acquaint(compared, standing, standing["v"], standing["w"])
     acquaint(compared, standing, standing["a"], standing["b"])
     hostile = compared.programs(KERNEL).worker("hostile")
-    hostile.load(exasock, guest_fuzz)
+    hostile.load(exasock, streams, guest_boundary, guest_fuzz)
     victim = compared.programs(SPINNING).worker("program")
     victim.load(guest_calls)
     compared.soiled = True
@@ -84,10 +85,13 @@ def test_fuzzed_interface(
     victim.call(guest_calls.close, program="p")
     compared.soiled = False
     record_property(
-        "fuzzed", f"seed {seed}: {told['operations']} operations beside {exchanged * 20} datagrams"
+        "fuzzed",
+        f"seed {seed}: {told['operations']} operations beside {exchanged * 20} datagrams, {told['reached']}",
     )
     assert told["strange"] == {}
-    for name in ("attach ok", "honest ok", "map ok", "scribble ok"):
+    for name in ("attach ok", "honest ok", "map ok", "scribble ok", "hold ok"):
         assert told["results"].get(name, 0) > 0, told["results"]
+    for what in ("held", "claimed", "taken", "by timeout while it writes", "by idle while it writes"):
+        assert told["reached"].get(what, 0) > 0, f"nothing was {what}: {told['reached']}"
     left = session.agent.call(exasock.accelerated)
     assert [one for one in left if one["pid"] == hostile.hello.pid] == []
