@@ -8,6 +8,7 @@
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
+#include "compat.h"
 #include "shared.h"
 
 static_assert(EXASOCK_CONTROL_SIZE == PAGE_SIZE);
