@@ -15,7 +15,7 @@ JUNIT := out/junit
 MAKE_HERE := $(MAKE) --no-print-directory
 # What needs root: it installs packages, makes namespaces, or runs the lab.
 AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell lab-check images image-verify image-test kernels lock unit \
-	suites again fuzz soak bench nightly nightly-install nightly-remove nightly-status lint report report-test test
+	suites again fuzz hostile soak bench nightly nightly-install nightly-remove nightly-status lint report report-test test
 
 .DEFAULT_GOAL := help
 .PHONY: help $(AS_ROOT)
@@ -27,7 +27,7 @@ help: ## this list
 ifneq ($(shell id -u),0)
 
 # One pattern for all: say so, and do it again as root with the same variables.
-KEPT := $(foreach name,LAB LABS PROFILE LOCKED KERNEL ONLY FUZZ SEED SOAK $(filter EXALAB_%,$(.VARIABLES)),$(if $($(name)),$(name)='$($(name))'))
+KEPT := $(foreach name,LAB LABS PROFILE LOCKED KERNEL ONLY FUZZ SEED SOAK ATTACK $(filter EXALAB_%,$(.VARIABLES)),$(if $($(name)),$(name)='$($(name))'))
 $(AS_ROOT):
 	@command -v sudo >/dev/null || { echo "error: make $@ needs root, and there is no sudo: run it as root" >&2; exit 1; }
 	@echo "make $@ needs root: running it with sudo" >&2
@@ -90,6 +90,10 @@ fuzz: lab-up ## for FUZZ=600 seconds: the boundary and /dev/exasock, hostile; th
 	@$(MAKE_HERE) -C datapath/exasock/fuzz fuzz SECONDS=$(shell expr $(FUZZ) / 4 + 1) SEED=$(SEED) OUT=$(CURDIR)/out/fuzz
 	@$(PYTEST) $(JUNIT)/fuzz.xml --record fuzz suites/exasock/test_fuzz.py --fuzz-seconds $(FUZZ) --first-seed $(SEED)
 	@$(PYTEST) $(JUNIT)/random.xml --record random suites/exasock/test_random.py --seeds $(shell expr $(FUZZ) / 4) --first-seed $(SEED)
+
+ATTACK ?= 60
+hostile: lab-up ## hostile tenants beside a victim, each attack for ATTACK=60 seconds
+	@$(PYTEST) $(JUNIT)/hostile.xml --record hostile suites/hostile --attack-seconds $(ATTACK)
 
 # A thousand megabytes each way, and a hundred thousand connections, in each of the ways to be accelerated.
 SOAK ?= 1000

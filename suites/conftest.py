@@ -60,7 +60,7 @@ KERNEL_ALONE: tuple[Callable[[dict[str, Any]], bool], ...] = (
     lambda given: given.get("count", 0) == 512,
 )
 #: Options that choose what a test does: a replay needs the same.
-REPLAYED = ("--seeds", "--first-seed", "--fuzz-seconds", "--connections", "--megabytes")
+REPLAYED = ("--seeds", "--first-seed", "--fuzz-seconds", "--attack-seconds", "--connections", "--megabytes")
 _TOPOLOGY = pytest.StashKey[Topology]()
 _CHECKUP = pytest.StashKey[health.Checkup]()
 _FIGURES = pytest.StashKey[list[Any]]()
@@ -74,6 +74,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seeds", type=int, default=6, help="random programs to compare (exasock)")
     group.addoption("--first-seed", type=int, default=1, help="the seed of the first of them")
     group.addoption("--fuzz-seconds", type=float, default=3, help="how long to fuzz /dev/exasock")
+    group.addoption("--attack-seconds", type=float, default=2, help="how long each hostile attack goes on")
+    group.addoption("--attacks", default="", help="only the attacks of these names, by commas")
     group.addoption("--connections", type=int, default=150, help="TCP connections that come and go")
     group.addoption("--megabytes", type=float, default=2, help="so much by each TCP stream over a bad wire")
     group.addoption(

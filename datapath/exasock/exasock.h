@@ -42,6 +42,7 @@
 #define EXA_DST_SLOTS		512
 #define EXA_FLOW_SLOTS		256
 #define EXA_TXQS		4
+#define EXA_GATHERINGS		16	/* ports that a namespace tells apart */
 
 /* Bytes before the payload: Ethernet, VLAN tag, IPv4, UDP */
 #define EXA_HEADERS		(VLAN_ETH_HLEN + 20 + 8)
@@ -56,8 +57,8 @@ struct exa_port {
 	struct list_head ifaces;	/* on it, of all namespaces; under exa_mutex */
 	unsigned int users;		/* the same */
 	unsigned int round;		/* when transmit queues were tried for it; the same */
-	u32 gathering;			/* in NAPI: the poll whose rest the stack must get, */
-	enum exasock_reason gathering_for;	/* and why */
+	u32 gathering;			/* in NAPI: the poll that gathers for some namespace */
+	u16 number;			/* from 1, no other has it: see struct exa_ns.gathering */
 	struct exa_txq __rcu *txq[EXA_TXQS];
 	struct rcu_work free;
 };
@@ -137,6 +138,7 @@ struct exa_ns {
 	struct hlist_head attached[EXA_KINDS];	/* their kind's lock, read under RCU */
 	spinlock_t holding_lock;	/* inside struct exa_attachment.lock */
 	struct list_head holding;	/* those that have held something: see exa_flush_ns() */
+	u64 gathering[EXA_GATHERINGS];	/* by port: see gather() */
 	spinlock_t lock;		/* replacing what follows */
 	struct exa_dst __rcu *dst[EXA_DST_SLOTS];
 	struct exa_flow flow[EXA_FLOW_SLOTS];

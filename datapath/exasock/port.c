@@ -46,6 +46,22 @@ static void port_free_work(struct work_struct *work)
 	wake_up_all(&exa_port_freed);
 }
 
+/* The least that no port has: each of few has a place of its own in struct exa_ns.gathering */
+static u16 port_number(void)
+{
+	struct exa_port *port;
+	u16 number = 1;
+
+again:
+	list_for_each_entry(port, &exa_ports, list) {
+		if (port->number == number) {
+			number++;
+			goto again;
+		}
+	}
+	return number;
+}
+
 /* Not found by anybody yet. May sleep; called without exa_mutex. */
 struct exa_port *exa_port_alloc(struct net_device *dev)
 {
@@ -70,6 +86,7 @@ struct exa_port *exa_port_join(struct exa_port *fresh)
 		kfree(fresh);
 	} else {
 		port = fresh;
+		port->number = port_number();
 		list_add(&port->list, &exa_ports);
 		spin_lock(&exa_port_lock);
 		list_add(&port->existing, &exa_ports_existing);

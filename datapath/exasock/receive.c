@@ -130,20 +130,52 @@ static bool pass(struct exa_arrival *arrival, enum exasock_reason reason)
 	return exa_pass(arrival->es[0], arrival->frame, reason, false);
 }
 
+/* Which port gathers in which of its polls, and why: what is kept is never 0 */
+static u64 gathering(const struct exa_port *port, u32 poll, enum exasock_reason reason)
+{
+	return (u64)port->number << 48 | (u64)reason << 32 | poll;
+}
+
+static u64 *gathering_of(const struct exa_iface *iface)
+{
+	return &iface->ns->gathering[iface->port->number % EXA_GATHERINGS];
+}
+
 /*
  * It keeps its place among what the driver gathers for the stack, and nothing that comes
- * after it in this poll may overtake it: sockets of the kernel's get it too, or may, or
- * something of the same socket may be among what has been gathered.
+ * after it in this poll for the same namespace may overtake it: sockets of the kernel's get
+ * it too, or may, or something of the same socket may be among what has been gathered. Other
+ * namespaces on the port have nothing to do with it (rule B3).
  */
 static void gather(struct exa_arrival *arrival, enum exasock_reason reason)
 {
 	struct exa_port *port = arrival->iface->port;
+	u32 poll = arrival->frame->poll;
 	unsigned int i;
 
 	for (i = 0; i < arrival->count; i++)
 		exa_flush_for(arrival->es[i], reason);
-	port->gathering = arrival->frame->poll;
-	port->gathering_for = reason;
+	WRITE_ONCE(*gathering_of(arrival->iface), gathering(port, poll, reason));
+	port->gathering = poll;
+}
+
+/*
+ * Why the stack must get it after what was gathered in this poll for its namespace; NONE: nothing
+ * was. If another port has the same place there, written by its own poll at any time, something
+ * may have been.
+ */
+static enum exasock_reason gathered(const struct exa_arrival *arrival)
+{
+	const struct exa_port *port = arrival->iface->port;
+	u32 poll = arrival->frame->poll;
+	u64 last;
+
+	if (likely(port->gathering != poll))
+		return EXASOCK_R_NONE;
+	last = READ_ONCE(*gathering_of(arrival->iface));
+	if (!last || (last >> 48 == port->number && (u32)last != poll))
+		return EXASOCK_R_NONE;
+	return (u16)(last >> 32);
 }
 
 /* To each of its receivers: held, or by the stack for it alone */
@@ -199,8 +231,9 @@ static bool receive(const struct exanic_rx_frame *frame)
 		gather(&arrival, EXASOCK_R_IDLE);
 		return false;
 	}
-	if (arrival.iface->port->gathering == frame->poll) {
-		gather(&arrival, arrival.iface->port->gathering_for);
+	reason = gathered(&arrival);
+	if (reason) {
+		gather(&arrival, reason);
 		return false;
 	}
 	if (parsed == EXA_PARSE_ODD)

@@ -49,6 +49,8 @@ GOALS = {
     "tcp_cost_ns512_over_ns1": Goal(1.02, "", less=True),
     "tcp_connect_rate_over_kernel": Goal(0.9, ""),
     "tcp_recv64_system_calls": Goal(0, "", less=True),
+    "victim_fast_share_min": Goal(0.99, ""),
+    "victim_rate_under_attack_min": Goal(0.9, ""),
     "ns_kernel_kib": Goal(64, "KiB", less=True),
     "frag_flood_instructions_1000_over_1": Goal(1.05, "", less=True),
     "lib_ns512_differing_counts": Goal(0, "", less=True),

@@ -16,7 +16,7 @@ from lab import config as configs
 from lab.console import step
 from lab.deadline import scaled
 from lab.errors import LabError
-from suites.bench import attachments, changes, counted, hot_path, programs, tcp, udp
+from suites.bench import attachments, changes, counted, hot_path, programs, tcp, tenants, udp
 from suites.bench.machine import Meter
 from suites.exasock.compare import SPINNING
 from suites.guest import latency, pump
@@ -53,6 +53,7 @@ ACCELERATED: dict[str, Callable[[Session], tuple[Figures, dict[str, str]]]] = {
     "tcp-changes": tcp.change_costs,
     "tcp-connect": tcp.connect_costs,
     "tcp-memory": tcp.memory,
+    "tenants": tenants.victims,
 }
 #: The same in instructions of the guest, which only a lab that counts them tells.
 COUNTED: dict[str, Callable[[Session], tuple[Figures, dict[str, str]]]] = {
