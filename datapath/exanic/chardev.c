@@ -26,7 +26,8 @@ static int exanic_file_open(struct inode *inode, struct file *file)
 	ctx->card = card;
 	ctx->file = file;
 	ctx->netns = exanic_current_netns();
-	ctx->user = get_uid(current_user());
+	/* valid as long as the file, which holds its opener's credentials */
+	ctx->user = file->f_cred->user;
 	kref_get(&card->ref);
 	mutex_lock(&card->map_lock);
 	list_add_tail(&ctx->list, &card->files);
@@ -59,7 +60,6 @@ static int exanic_file_release(struct inode *inode, struct file *file)
 	}
 	mutex_unlock(&card->map_lock);
 	exanic_put(card);
-	free_uid(ctx->user);
 	kfree(ctx);
 	return 0;
 }

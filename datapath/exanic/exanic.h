@@ -325,7 +325,7 @@ bool exanic_hook_receive(const struct exanic_rx_frame *frame);
 int exanic_irq_setup(struct exanic *card);
 void exanic_irq_teardown(struct exanic *card);
 void exanic_rx_arm(struct exanic_port *port);
-void exanic_rx_idle(struct exanic_port *port, bool worked, bool consumed);
+void exanic_rx_idle(struct exanic_port *port, bool worked);
 enum hrtimer_restart exanic_rx_timer(struct hrtimer *timer);
 
 /* tx.c */

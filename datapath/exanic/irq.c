@@ -71,28 +71,22 @@ void exanic_rx_arm(struct exanic_port *port)
  * stream wakes its reader once for many frames: to a guest without KVM a wake-up costs
  * as much as several frames.
  */
-static u32 rx_next_wait(const struct exanic_port *port, u32 usecs, bool consumed)
+static u32 rx_next_wait(const struct exanic_port *port, u32 usecs)
 {
 	u32 last = READ_ONCE(port->rx_wait);
 
 	if (last)
 		return min(2 * last, usecs);
-	/* somebody spins for it: no longer than a card takes, which is not at all by default */
-	if (consumed)
-		return usecs / RX_USECS_STEPS;
 	return min(max(usecs / RX_USECS_STEPS, RX_USECS_DEFAULT), usecs);
 }
 
-/*
- * NAPI is done for now. @consumed: the hook's client took some of what was found, which it
- * does only for a process that looks at its own ring at this moment.
- */
-void exanic_rx_idle(struct exanic_port *port, bool worked, bool consumed)
+/* NAPI is done for now */
+void exanic_rx_idle(struct exanic_port *port, bool worked)
 {
 	u32 usecs = READ_ONCE(port->rx_usecs), wait = 0;
 
 	if (worked && usecs && READ_ONCE(port->rx_running))
-		wait = rx_next_wait(port, usecs, consumed);
+		wait = rx_next_wait(port, usecs);
 	if (wait) {
 		WRITE_ONCE(port->rx_wait, wait);
 		rx_timer_start(port, wait);

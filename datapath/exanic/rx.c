@@ -263,7 +263,7 @@ int exanic_poll(struct napi_struct *napi, int budget)
 {
 	struct exanic_port *port = container_of(napi, struct exanic_port, napi);
 	struct exanic_rx *rx = &port->rx;
-	u64 consumed = u64_stats_read(&rx->stats.consumed), meta;
+	u64 meta;
 	u32 chunks = 0;
 	int done = 0;
 
@@ -284,7 +284,7 @@ int exanic_poll(struct napi_struct *napi, int budget)
 		done++;
 	}
 	if (done < budget && napi_complete_done(napi, done))
-		exanic_rx_idle(port, done, u64_stats_read(&rx->stats.consumed) != consumed);
+		exanic_rx_idle(port, done);
 	return done;
 }
 

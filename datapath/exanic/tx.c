@@ -109,7 +109,8 @@ static void tx_reclaim(struct exanic_tx *tx, struct netdev_queue *queue)
 		u64_stats_inc(&tx->stats.bad_feedback);
 		u64_stats_update_end(&tx->stats.sync);
 	} else {
-		WRITE_ONCE(tx->confirmed, tx->confirmed + finished);
+		/* those that were given up before are behind this one */
+		WRITE_ONCE(tx->confirmed, tx->issued - (tx_outstanding(tx) - finished));
 	}
 	tx->done += finished;
 	while (finished--) {
@@ -522,6 +523,7 @@ static void tx_forget(struct exanic_port *port)
 	exanic_write_base(card, EXANIC_REG_TX_FEEDBACK_BASE_HI, EXANIC_REG_TX_FEEDBACK_BASE_LO,
 			  card->feedback_dma);
 	tx->done = tx->sent;
+	WRITE_ONCE(tx->confirmed, tx->issued);
 	tx->tail = tx->head;
 	tx->put = 0;
 	tx->used = 0;

@@ -356,6 +356,7 @@ int exa_detach(struct exa_attachment_kind *kind, struct exa_context *context, u3
 
 	mutex_lock(&context->lock);
 	attachment = xa_load(attachment_handles(kind, context), handle);
+	context->patience = jiffies + HZ;
 	if (attachment)
 		attachment_detach(attachment);
 	mutex_unlock(&context->lock);
@@ -368,6 +369,8 @@ void exa_detach_all(struct exa_attachment_kind *kind, struct exa_context *contex
 	unsigned long handle;
 
 	mutex_lock(&context->lock);
+	/* all of them together: who ends under memory pressure ends soon */
+	context->patience = jiffies + HZ;
 	xa_for_each(attachment_handles(kind, context), handle, attachment)
 		attachment_detach(attachment);
 	mutex_unlock(&context->lock);

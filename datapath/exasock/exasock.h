@@ -176,6 +176,7 @@ struct exa_context {
 	struct xarray handles[EXA_KINDS];	/* attachments */
 	struct exa_share *share;	/* its user's */
 	bool host;			/* opened by who may configure the host's network */
+	unsigned long patience;		/* jiffies: until when connections may wait for memory */
 	struct pid *pid;
 	char comm[TASK_COMM_LEN];
 };

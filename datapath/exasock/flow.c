@@ -92,14 +92,14 @@ static bool route_suits(const struct rtable *rt, const struct exa_iface *iface,
 	return rt->rt_type == RTN_BROADCAST;
 }
 
-/* Ask the stack, with a packet as it would see it */
-static bool route_local(const struct exa_iface *iface, const struct exa_packet *packet)
+/* Ask the stack, with a packet as it would see it. -ENOMEM: it could not be asked. */
+static int route_local(const struct exa_iface *iface, const struct exa_packet *packet)
 {
 	struct sk_buff *skb = exanic_rx_frame_to_skb(packet->frame);
 	bool local = false;
 
 	if (!skb)
-		return false;
+		return -ENOMEM;
 	skb->dev = iface->dev;
 	if (pskb_may_pull(skb, packet->network - ETH_HLEN + sizeof(struct iphdr))) {
 		__skb_pull(skb, packet->network - ETH_HLEN);
@@ -115,6 +115,8 @@ static bool route_local(const struct exa_iface *iface, const struct exa_packet *
 static void flow_make(struct exa_flow *flow, struct exa_ns *ns, const struct exa_iface *iface,
 		      const struct exa_packet *packet)
 {
+	int local;
+
 	flow->saddr = packet->saddr;
 	flow->daddr = packet->daddr;
 	flow->ifindex = iface->ifindex;
@@ -123,10 +125,11 @@ static void flow_make(struct exa_flow *flow, struct exa_ns *ns, const struct exa
 	flow->gen = READ_ONCE(ns->gen);
 	flow->genid = rt_genid_ipv4(ns->net);	/* before it is asked for */
 	smp_rmb();
-	flow->local = route_local(iface, packet);
+	local = route_local(iface, packet);
+	flow->local = local > 0;
 	flow->spec_dst = flow->local ? answer_source(ns->net, iface, packet) : 0;
 	flow->used = flow_now();
-	flow->known = true;
+	flow->known = local >= 0;
 }
 
 static __always_inline bool flow_current(const struct exa_flow *flow, const struct exa_ns *ns)
@@ -175,7 +178,7 @@ static noinline bool flow_ask(struct exa_flow *at, struct exa_ns *ns, const stru
 
 	flow_make(&fresh, ns, iface, packet);
 	*spec_dst = fresh.spec_dst;
-	if (!flow_rules_dissect(ns->net))
+	if (fresh.known && !flow_rules_dissect(ns->net))
 		flow_keep(at, ns, &fresh);
 	return fresh.local;
 }

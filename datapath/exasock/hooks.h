@@ -113,3 +113,4 @@ OPS(read_skb, PASS);			/* a psock's, after GIVE_UP */
 OPS(sendmsg_locked, HAND_BACK);
 OPS(sendpage_locked, PASS);		/* a psock's, after GIVE_UP */
 OPS(set_rcvlowat, PASS);		/* after setsockopt */
+OPS(set_rcvbuf, PASS);			/* the same */

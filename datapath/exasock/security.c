@@ -33,12 +33,20 @@ static const u32 * __init security_patched(const char *name)
 #if defined(CONFIG_BPF_LSM) && defined(CONFIG_KPROBES) && defined(CONFIG_X86_64)
 	struct kprobe probe = { .symbol_name = name, .flags = KPROBE_FLAG_DISABLED };
 
-	if (register_kprobe(&probe))
+	int err = register_kprobe(&probe);
+
+	if (err) {
+		/* it is there, but cannot be watched: as if there were a program on it */
+		if (err != -ENOENT)
+			static_branch_enable(&exa_security_labels);
 		return NULL;
+	}
 	at = (const u32 *)probe.addr;
 	unregister_kprobe(&probe);
-	if (READ_ONCE(*at) != EXA_SECURITY_NOP && (READ_ONCE(*at) & 0xff) != SECURITY_CALL)
-		at = NULL;	/* a kernel that cannot patch it */
+	if (READ_ONCE(*at) != EXA_SECURITY_NOP && (READ_ONCE(*at) & 0xff) != SECURITY_CALL) {
+		at = NULL;	/* a kernel that patches it in a way that is not known */
+		static_branch_enable(&exa_security_labels);
+	}
 #endif
 	return at;
 }

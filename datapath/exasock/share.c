@@ -3,9 +3,9 @@
  * How many attachments of max_sockets one tenant may have (rule B4): a share for each network
  * namespace and a share for each user, so that nobody is refused for what another has taken.
  *
- * A user is whoever opened /dev/exasock: his uid, or all of a user namespace below the
- * initial one, for its root may take any of its uids, and make as many network namespaces
- * below it as he likes. Uid 0 of the initial user namespace is everybody's in containers
+ * A user is whoever opened /dev/exasock: his uid; below the initial user namespace, the uid
+ * of who made the first one on the way there. One that the host's root made is a user by
+ * itself: its root may take any of its uids, and make as many network namespaces as he likes. Uid 0 of the initial user namespace is everybody's in containers
  * that have no user namespace of their own, so it is nobody's share: such a container cannot
  * make network namespaces.
  *
@@ -62,6 +62,11 @@ int exa_share_open(struct exa_context *context)
 		return -ENOMEM;
 	fresh->below = share_below(current_cred());
 	fresh->uid = current_euid();
+	/* any user makes as many user namespaces as he likes: they are all his */
+	if (fresh->below && !uid_eq(fresh->below->owner, GLOBAL_ROOT_UID)) {
+		fresh->uid = fresh->below->owner;
+		fresh->below = NULL;
+	}
 	context->host = ns_capable_noaudit(&init_user_ns, CAP_NET_ADMIN);
 	mutex_lock(&exa_mutex);
 	share = share_find(fresh);

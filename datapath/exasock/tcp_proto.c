@@ -206,10 +206,19 @@ static int proto_diag_destroy(struct sock *sk, int err)
  */
 static int proto_psock_update_sk_prot(struct sock *sk, struct sk_psock *psock, bool restore)
 {
+	gfp_t allocation = sk->sk_allocation;
 	struct exa_native native;
 	int ret;
 
+	/* of an update that failed: nothing was put on top of ours */
+	if (restore)
+		return 0;
+	/* a BPF program's update locks the socket without owning it, where ours may wait for it */
+	if (in_softirq() || !sock_owned_by_user_nocheck(sk))
+		return -EBUSY;
+	sk->sk_allocation = GFP_ATOMIC;	/* the caller is under RCU */
 	ret = exa_native_enter_locked(sk, &native, EXA_NATIVE_NOWAIT);
+	sk->sk_allocation = allocation;
 	if (!ret) {
 		exa_native_give_up(&native, sk);
 		psock->sk_proto = &tcp_prot;

@@ -156,7 +156,12 @@ static void stream_end(struct exa_attachment *attachment, struct sock *sk)
 	if (sk) {
 		lock_sock(sk);
 		es->gone = true;
-		exa_native_hand_back(es, sk, EXASOCK_S_OVER, EXA_NATIVE_END);
+		exa_native_hand_back(es, sk, EXASOCK_S_OVER,
+				     time_before(jiffies, attachment->context->patience) ?
+				     EXA_NATIVE_END : EXA_NATIVE_NOW);
+		/* what was to try again is not needed any more; it had a reference */
+		if (cancel_delayed_work(&es->home))
+			exa_stream_put(es);
 		exa_stream_ops_restore(sk);
 	}
 	exa_attachment_unhook(attachment, sk);

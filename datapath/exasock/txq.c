@@ -202,7 +202,9 @@ static noinline enum exasock_reason txq_send_elsewhere(struct exa_port *port, un
 		if (!q)
 			continue;
 		spin_lock(&q->lock);
-		reason = txq_put(q, image, bytes);
+		/* half of it stays for those whose own it is (rule B4) */
+		if (q->used + ALIGN(bytes, 64) <= q->buf->size / 2)
+			reason = txq_put(q, image, bytes);
 		spin_unlock(&q->lock);
 	}
 	return reason;
