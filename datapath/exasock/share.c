@@ -5,9 +5,10 @@
  *
  * A user is whoever opened /dev/exasock: his uid; below the initial user namespace, the uid
  * of who made the first one on the way there. One that the host's root made is a user by
- * itself: its root may take any of its uids, and make as many network namespaces as he likes. Uid 0 of the initial user namespace is everybody's in containers
- * that have no user namespace of their own, so it is nobody's share: such a container cannot
- * make network namespaces.
+ * itself: its root may take any of its uids, and make as many network namespaces as he
+ * likes. Uid 0 of the initial user namespace is everybody's in containers that have no user
+ * namespace of their own, so it is nobody's share: such a container cannot make network
+ * namespaces.
  *
  * Who may configure the host's network (CAP_NET_ADMIN in the initial user namespace) is not
  * held to shares, and has the last eighth for himself.
