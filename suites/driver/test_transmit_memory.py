@@ -105,6 +105,7 @@ def test_memory_of_sockets_waits_for_the_card(
     """B6: what sockets sent to a port that is paused stays as it is when they are gone and others take all
     memory there is; sent datagrams count as the port's."""
     server = start("b")
+    driver.agent.load(guest_transmit)
     server.call(guest_transmit.serve, port=PORT)
     program = sender(driver, start)
     before, sent_before = driver.counters("a", "p0"), sent(driver)
