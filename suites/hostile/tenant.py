@@ -9,7 +9,7 @@ from pathlib import Path
 from lab.deadline import scaled
 from lab.guest.client import Agent
 from suites.driver import guest_exanic
-from suites.exasock import guest_fuzz
+from suites.exasock import guest_boundary, guest_fuzz
 from suites.guest import exasock, iproute, namespaces, sockets, streams
 from suites.hostile import guest_card, guest_devices, guest_sockets, guest_tenancy
 from suites.place import Placed
@@ -18,7 +18,8 @@ from suites.topology import Device, Namespace, Topology
 
 #: What its process needs to know of, each after what it imports.
 MODULES = (
-    iproute, sockets, exasock, streams, guest_fuzz, guest_exanic, guest_devices, guest_sockets, guest_card
+    iproute, sockets, exasock, streams, guest_boundary, guest_fuzz, guest_exanic, guest_devices,
+    guest_sockets, guest_card,
 )  # fmt: skip
 #: Everything; what container engines leave; nothing.
 CAPABILITIES = {
