@@ -15,7 +15,7 @@ JUNIT := out/junit
 MAKE_HERE := $(MAKE) --no-print-directory
 # What needs root: it installs packages, makes namespaces, or runs the lab.
 AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell lab-check images image-verify image-test kernels lock unit \
-	suites again fuzz hostile soak bench nightly nightly-install nightly-remove nightly-status lint report report-test test
+	suites again fuzz hostile soak bench nightly nightly-install nightly-remove nightly-status lint docs report report-test test
 
 .DEFAULT_GOAL := help
 .PHONY: help $(AS_ROOT)
@@ -107,7 +107,7 @@ bench: ## measure: a table, and out/bench.json; ONLY="send receive" only some (p
 	@lab/bootstrap.sh bench
 	@$(PYTHON) -m suites.bench $(if $(ONLY),--only $(ONLY))
 
-nightly: bootstrap ## a night, now: the suites on the real and on an emulated card, bench, report (README)
+nightly: bootstrap ## a night, now: the suites on the real and on an emulated card, bench, report
 	@$(PYTHON) -m lab.nightly run
 
 nightly-install: bootstrap ## have systemd run it every night, as lab/lab.toml says
@@ -124,6 +124,10 @@ lab-check: bootstrap ## is the lab whole, and every port cabled as it should be?
 
 lint: images ## every linter
 	@$(PYTHON) -m lab.lint
+
+docs: images ## the documentation site, into out/site; the reference is generated from the code
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+	@echo "out/site/index.html"
 
 report: bootstrap ## out/report.html: the newest run of every part, beside the runs before
 	@$(PYTHON) -m suites.report

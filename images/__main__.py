@@ -104,4 +104,5 @@ def status() -> None:
             )
 
 
-main()
+if __name__ == "__main__":
+    main()
