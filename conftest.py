@@ -3,6 +3,8 @@
 import pytest
 
 pytest_plugins = ["suites.report.recorder"]
+#: An example of another repository has a conftest of its own.
+collect_ignore = ["docs"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

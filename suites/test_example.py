@@ -1,4 +1,4 @@
-"""The example of README.md: two tenants with one address, each in a VLAN of its own.
+"""The example of docs/how-to/a-test.md: two tenants with one address, each in a VLAN of its own.
 
 card0:0 --- red   lan0 (vlan 10)   10.1.0.1/24
         --- blue  lan0 (vlan 20)   10.1.0.1/24

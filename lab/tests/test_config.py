@@ -216,13 +216,20 @@ def test_mistakes_about_nights(text: str, error: str) -> None:
     assert caught.value.message.startswith(error)
 
 
-def test_readme_says_what_can_be_written() -> None:
-    """The lab.toml of "With a card" is one."""
-    section = (ROOT / "README.md").read_text().split("\n## With a card\n", 1)[1]
-    lab = parse(section.split("```toml\n", 1)[1].split("```", 1)[0], "README.md")
+def shown(page: str) -> config.Config:
+    """The first lab.toml that a page shows."""
+    text = (ROOT / "docs" / page).read_text()
+    return parse(text.split("```toml\n", 1)[1].split("```", 1)[0], page)
+
+
+def test_what_the_pages_show_can_be_written() -> None:
+    """Each lab.toml that a how-to shows is one, and means what the page says."""
+    lab = shown("how-to/real-card.md")
     assert lab.real[0].pci == "0000:3b:00.0"
     assert lab.wiring.ends() == ["card0:0", "card0:1", "tester:t0"]
     assert lab.leases is not None and lab.nightly.recover
+    assert shown("how-to/ssh.md").machine == "venue7"
+    assert [card.name for card in shown("how-to/topology.md").emulated] == ["card0", "card1"]
 
 
 def test_another_file_by_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

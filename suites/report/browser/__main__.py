@@ -1,4 +1,4 @@
-"""``python -m suites.report.browser``: the README's pictures of the report, ``docs/report*.png``.
+"""``python -m suites.report.browser``: the pictures of the report in the documents, ``docs/report*.png``.
 
 Of ``out/report.html`` as it is. It needs Chromium: ``lab/bootstrap.sh browser``.
 """

@@ -219,6 +219,6 @@ def test_what_is_seen_has_a_name(shown: Browser) -> None:
 
 
 def test_pictures_of_it(sample: Path, tmp_path: Path) -> None:
-    """Those of README: three, and none that a reader waits for."""
+    """Those of the documents: three, and none that a reader waits for."""
     for path in pictures(sample, tmp_path):
         assert path.read_bytes().startswith(b"\x89PNG") and 10_000 < path.stat().st_size < 300_000
