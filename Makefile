@@ -3,7 +3,7 @@
 #   make suites LABS=4         on four labs at once
 #   make test LOCKED=1         exactly the locked packages, or an error that names the stale ones
 #   make lab-up PROFILE=systemd
-#   make suites KERNEL=kasan   on a kernel that reports (kasan, locks, race); it is compiled when it is first asked for
+#   make suites KERNEL=kasan   on a kernel that reports (kasan, locks, race); it is compiled on first use
 
 LAB ?= lab
 PROFILE ?= fast
@@ -20,7 +20,7 @@ AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell lab-check images image
 .DEFAULT_GOAL := help
 .PHONY: help $(AS_ROOT)
 
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo "variables: LAB=name (lab), LABS=1, PROFILE=fast|systemd (fast), LOCKED=1 (exactly the locked packages), KERNEL=kasan|locks|race"
 
@@ -38,16 +38,16 @@ else
 bootstrap: ## install missing system packages and the Python environment (all targets do it first)
 	@lab/bootstrap.sh
 
-lab-up: bootstrap ## bring the lab up: install, build and boot what is needed; quick when it is up
+lab-up: bootstrap ## start the lab: install, build and boot what is needed; quick when it is up
 	@$(PYTHON) -m lab up
 
-lab-down: bootstrap ## take the lab down; logs and captures stay in out/labs
+lab-down: bootstrap ## stop the lab; logs and captures stay in out/labs
 	@$(PYTHON) -m lab down
 
-lab-status: bootstrap ## what is up, what it is made of, what died
+lab-status: bootstrap ## state of the lab: its parts, and which of them died
 	@$(PYTHON) -m lab status
 
-lab-shell: bootstrap ## a shell in the guest
+lab-shell: bootstrap ## open a shell in the guest
 	@$(PYTHON) -m lab shell
 
 images: bootstrap ## build the images that are missing or out of date
@@ -59,81 +59,81 @@ image-verify: bootstrap ## build the images twice, differently, and compare the 
 kernels: bootstrap ## compile the modules on the headers of Debian's other kernels: 6.1, and the newest
 	@$(PYTHON) -m images kernels
 
-lock: bootstrap ## write all locks anew: Python packages and images
+lock: bootstrap ## update all locks: Python packages and images
 	@lab/bootstrap.sh lock
 	@$(PYTHON) -m images lock
 
-unit: bootstrap ## native tests: no image, no lab
+unit: bootstrap ## run the native tests; they need no image and no lab
 	@$(PYTEST) $(JUNIT)/unit.xml --record unit -m "not lab and not lint" lab images datapath suites/report
 
-image-test: lab-up ## tests of the image, in the lab
+image-test: lab-up ## run the tests of the image, in the lab
 	@$(PYTEST) $(JUNIT)/image.xml --record image -m lab images
 
 # With LABS=N each worker of pytest-xdist brings up a lab of its own, and takes it down; a file's tests stay together.
 ifneq ($(filter-out 1,$(LABS)),)
-suites: images ## the suites, on the lab; LABS=4: on four at once, each with a part of them
+suites: images ## run the suites on the lab; LABS=4: on four labs at once, each with a part of them
 	@$(PYTEST) $(JUNIT)/suites.xml --record suites -n $(LABS) --dist loadfile suites --ignore suites/report
 else
 suites: lab-up
 	@$(PYTEST) $(JUNIT)/suites.xml --record suites suites --ignore suites/report
 endif
 
-again: lab-up ## what failed in the suites' last run, once more: what passes now is flaky in the report
+again: lab-up ## repeat the suites' last failures; a test that passes now is flaky in the report
 	@$(PYTEST) $(JUNIT)/suites.again.xml --record suites --again --last-failed --last-failed-no-failures none \
 		suites --ignore suites/report || [ $$? = 5 ]
 
 # Its seed is the time, and told; FUZZ and SEED name others.
 FUZZ ?= 600
 SEED := $(or $(SEED),$(shell date +%s))
-fuzz: lab-up ## for FUZZ=600 seconds: the boundary and /dev/exasock, hostile; then random programs, compared
+fuzz: lab-up ## fuzz the shared memory and /dev/exasock for FUZZ=600 seconds, then compare random programs
 	@echo "seed $(SEED)"
 	@$(MAKE_HERE) -C datapath/exasock/fuzz fuzz SECONDS=$(shell expr $(FUZZ) / 4 + 1) SEED=$(SEED) OUT=$(CURDIR)/out/fuzz
 	@$(PYTEST) $(JUNIT)/fuzz.xml --record fuzz suites/exasock/test_fuzz.py --fuzz-seconds $(FUZZ) --first-seed $(SEED)
 	@$(PYTEST) $(JUNIT)/random.xml --record random suites/exasock/test_random.py --seeds $(shell expr $(FUZZ) / 4) --first-seed $(SEED)
 
 ATTACK ?= 60
-hostile: lab-up ## hostile tenants beside a victim, each attack for ATTACK=60 seconds
+hostile: lab-up ## run hostile tenants beside a victim, each attack for ATTACK=60 seconds
 	@$(PYTEST) $(JUNIT)/hostile.xml --record hostile suites/hostile --attack-seconds $(ATTACK)
 
 # A thousand megabytes each way, and a hundred thousand connections, in each of the ways to be accelerated.
 SOAK ?= 1000
-soak: lab-up ## SOAK=1000 megabytes each way through TCP while everything happens, and SOAK * 100 connections
+soak: lab-up ## send SOAK=1000 megabytes each way by TCP under every disturbance, and open SOAK * 100 connections
 	@echo "seed $(SEED)"
 	@$(PYTEST) $(JUNIT)/soak.xml --record soak suites/exasock/test_tcp_volumes.py suites/exasock/test_tcp_reports.py \
 		-k "everything_that_can_happen or come_and_go" --first-seed $(SEED) --megabytes $(SOAK) \
 		--connections $(shell expr $(SOAK) \* 100)
 
-bench: ## measure: a table, and out/bench.json; ONLY="send receive" only some (python -m suites.bench --help)
+bench: ## measure; print a table, write out/bench.json; ONLY="send receive" measures some
 	@lab/bootstrap.sh bench
 	@$(PYTHON) -m suites.bench $(if $(ONLY),--only $(ONLY))
 
-nightly: bootstrap ## a night, now: the suites on the real and on an emulated card, bench, report
+nightly: bootstrap ## start a nightly run now: suites on the real and the emulated card, bench, report
 	@$(PYTHON) -m lab.nightly run
 
-nightly-install: bootstrap ## have systemd run it every night, as lab/lab.toml says
+nightly-install: bootstrap ## add a systemd timer for nightly runs, as lab/lab.toml says
 	@$(PYTHON) -m lab.nightly install
 
-nightly-remove: bootstrap ## have systemd run it no more
+nightly-remove: bootstrap ## delete the systemd timer; results stay
 	@$(PYTHON) -m lab.nightly remove
 
-nightly-status: bootstrap ## the last nights, step by step
+nightly-status: bootstrap ## show the last nightly runs, step by step
 	@$(PYTHON) -m lab.nightly status
 
-lab-check: bootstrap ## is the lab whole, and every port cabled as it should be? Draws what it found
+lab-check: bootstrap ## check the lab and the cabling of every port, and draw the result
 	@$(PYTHON) -m lab check
 
-lint: images ## every linter
+lint: images ## run every linter, and build the documentation strictly
 	@$(PYTHON) -m lab.lint
 
-docs: images ## the documentation site, into out/site; the reference is generated from the code
+docs: images ## build the documentation site in out/site, with references generated from the code
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 	@echo "out/site/index.html"
 
-report: bootstrap ## out/report.html: the newest run of every part, beside the runs before
+report: bootstrap ## make out/report.html from the newest run of every part, compared with earlier runs
 	@$(PYTHON) -m suites.report
 
 # Not a part of `test`: it downloads a browser, which nothing else needs.
-report-test: ## the report in a real browser; installs Chromium when it is missing
+report-test: ## test the report in a real browser; installs Chromium when it is missing
 	@lab/bootstrap.sh browser
 	@$(PYTEST) $(JUNIT)/browser.xml --record browser suites/report/browser/check_page.py
 

@@ -21,7 +21,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("names", nargs=-1)
-@click.option("--force", is_flag=True, help="build even what is up to date")
+@click.option("--force", is_flag=True, help="build also what is up to date")
 def build(names: tuple[str, ...], force: bool) -> None:
     """Build images that are missing or out of date (default: all)."""
     with console.reporting():
@@ -42,7 +42,7 @@ def _each(images: dict[str, Lock], others: dict[str, Callable[[], Lock]]) -> Ite
 
 @main.command()
 def lock() -> None:
-    """Write the tracked locks anew from the archive as it is now."""
+    """Update the tracked locks from the archive as it is now."""
     from . import choice, host_tree, source
     from . import lock as locks
 
@@ -95,7 +95,7 @@ def kernels(suites: tuple[str, ...]) -> None:
 
 @main.command()
 def status() -> None:
-    """Say what is built and whether it is up to date."""
+    """Show what is built and whether it is up to date."""
     with console.reporting():
         for name in ORDER:
             found = building.current(name)

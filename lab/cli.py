@@ -50,7 +50,7 @@ def _paths() -> Paths:
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--name", envvar="LAB", default="lab", show_default=True, help="which lab; several run side by side"
+    "--name", envvar="LAB", default="lab", show_default=True, help="name of the lab; several run side by side"
 )
 @click.pass_context
 def cli(ctx: click.Context, name: str) -> None:
@@ -64,15 +64,15 @@ def cli(ctx: click.Context, name: str) -> None:
 @click.option(
     "--profile", type=click.Choice(["fast", "systemd"]), default="fast", show_default=True, envvar="PROFILE"
 )
-@click.option("--config", "file", type=click.Path(path_type=Path), help="instead of lab/lab.toml")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="a file instead of lab/lab.toml")
 @click.option("--keep-images", is_flag=True, help="do not build images, even when their sources changed")
-@click.option("--renew", is_flag=True, help="replace a lab that is up with another image, wiring or profile")
-@click.option("--kernel", envvar="KERNEL", help="one that reports (images.toml): kasan, locks or race")
+@click.option("--renew", is_flag=True, help="restart a lab that runs with another image, wiring or profile")
+@click.option("--kernel", envvar="KERNEL", help="a kernel that reports (images.toml): kasan, locks or race")
 @click.pass_obj
 def up(
     paths: Paths, profile: Profile, file: Path | None, keep_images: bool, renew: bool, kernel: str | None
 ) -> None:
-    """Bring the lab up; quick when it is."""
+    """Start the lab. Quick when it is up already."""
     from lab import config
     from lab import up as starting
 
@@ -87,7 +87,7 @@ def up(
 @cli.command()
 @click.pass_obj
 def down(paths: Paths) -> None:
-    """Take the lab down; its logs and captures stay in out/labs."""
+    """Stop the lab. Its logs and captures stay in out/labs."""
     from lab import api
 
     with console.step(f"taking lab {paths.name} down"):
@@ -96,10 +96,10 @@ def down(paths: Paths) -> None:
 
 
 @cli.command()
-@click.option("--json", "as_json", is_flag=True, help="the whole state, for programs")
+@click.option("--json", "as_json", is_flag=True, help="print the whole state as JSON")
 @click.pass_obj
 def status(paths: Paths, as_json: bool) -> None:
-    """Say whether the lab is up, what it is made of, and what died. Status 0: up and whole."""
+    """Show whether the lab is up, its parts, and which of them died. Exit status 0: up and complete."""
     from lab import state as states
 
     state = states.read(paths)
@@ -123,10 +123,12 @@ def status(paths: Paths, as_json: bool) -> None:
 
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.option("--console", "serial", is_flag=True, help="the serial console instead of ssh (Ctrl-] leaves)")
+@click.option(
+    "--console", "serial", is_flag=True, help="use the serial console instead of ssh (Ctrl-] leaves)"
+)
 @click.pass_obj
 def shell(paths: Paths, command: tuple[str, ...], serial: bool) -> None:
-    """A shell in the guest, or one command: `lab shell -- ip -br link`."""
+    """Open a shell in the guest, or run one command: `lab shell -- ip -br link`."""
     from lab.api import Lab, await_ssh
 
     if serial:
@@ -148,7 +150,7 @@ def shell(paths: Paths, command: tuple[str, ...], serial: bool) -> None:
 @cli.command()
 @click.pass_obj
 def check(paths: Paths) -> None:
-    """The lab's health: parts, driver, ports, and the guest's kernel log."""
+    """Check the lab's parts, driver, ports and the guest's kernel log."""
     from lab.check import check as run
 
     sys.exit(0 if run(paths) else 1)
@@ -162,7 +164,7 @@ def check(paths: Paths) -> None:
 @click.option("-f", "--follow", is_flag=True)
 @click.pass_obj
 def logs(paths: Paths, which: str, lines: int, follow: bool) -> None:
-    """The last lines of a log of this lab."""
+    """Show the last lines of a log of this lab."""
     file: Path = getattr(paths, f"{which}_log")
     if not file.exists():
         raise LabError(f"there is no {file}", hint="make lab-up")
@@ -177,7 +179,7 @@ def logs(paths: Paths, which: str, lines: int, follow: bool) -> None:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.pass_obj
 def replay(paths: Paths, bundle: Path) -> None:
-    """Bring up what stood when a test failed: the bundle's wiring, seed and topology; say what to run."""
+    """Rebuild a failed test's wiring, seed and topology from its bundle, and show how to rerun it."""
     from suites import replay as replaying
 
     what = replaying.load(bundle)

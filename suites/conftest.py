@@ -72,24 +72,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("exalab")
     group.addoption("--lab", default=os.environ.get("LAB", "lab"), help="name of the lab to use")
     group.addoption("--seeds", type=int, default=6, help="random programs to compare (exasock)")
-    group.addoption("--first-seed", type=int, default=1, help="the seed of the first of them")
-    group.addoption("--fuzz-seconds", type=float, default=3, help="how long to fuzz /dev/exasock")
-    group.addoption("--attack-seconds", type=float, default=2, help="how long each hostile attack goes on")
-    group.addoption("--attacks", default="", help="only the attacks of these names, by commas")
-    group.addoption("--connections", type=int, default=150, help="TCP connections that come and go")
-    group.addoption("--megabytes", type=float, default=2, help="so much by each TCP stream over a bad wire")
+    group.addoption("--first-seed", type=int, default=1, help="seed of the first of them")
+    group.addoption("--fuzz-seconds", type=float, default=3, help="duration of fuzzing /dev/exasock")
+    group.addoption("--attack-seconds", type=float, default=2, help="duration of each hostile attack")
+    group.addoption("--attacks", default="", help="run only these attacks, separated by commas")
+    group.addoption("--connections", type=int, default=150, help="how many TCP connections to open and close")
+    group.addoption("--megabytes", type=float, default=2, help="megabytes in each TCP stream over a bad wire")
     group.addoption(
         "--shell-on-error",
         action="store_true",
-        help="stop in the lab where a test fails: say how to get in; a shell when there is a terminal",
+        help="stop where a test fails, and open a shell in the guest (without a terminal: say how to get in)",
     )
     group.addoption(
-        "--roles", action="store_true", help="have Ansible prepare the guest that plays a host, too"
+        "--roles", action="store_true", help="also have Ansible prepare the guest that plays a host"
     )
+    group.addoption("--stand-in", action="store_true", help="the real card is a stand-in; the report says so")
     group.addoption(
-        "--stand-in", action="store_true", help="the real card is a stand-in for one: the report says so"
+        "--topology-only", action="store_true", help="draw the topology of each test and run nothing"
     )
-    group.addoption("--topology-only", action="store_true", help="draw what each test stands on, run nothing")
 
 
 def card_told(config: pytest.Config, lab: api.Lab) -> str:

@@ -77,7 +77,7 @@ def _parse(text: str, what: str) -> Any:
 @click.command()
 @click.pass_obj
 def status(view: _View) -> None:
-    """Cards: model, serial, who is connected."""
+    """Show the cards: model, serial, who is connected."""
     found = view.call("status")
     if view._json:
         view.show(found)
@@ -89,7 +89,7 @@ def status(view: _View) -> None:
 @click.command()
 @click.pass_obj
 def ports(view: _View) -> None:
-    """Every end of the wire with its link."""
+    """Show every end of the wire with its link."""
     view.show(view.call("ports"), "end", "link", "up", "speed", "mac", "interface", "peer")
 
 
@@ -134,15 +134,15 @@ def rules(view: _View, end: str, rules: str) -> None:
 @click.option("--sealed", is_flag=True, help="FRAME already ends with its FCS.")
 @click.pass_obj
 def inject(view: _View, end: str, frame: str, sealed: bool) -> None:
-    """A frame (hexadecimal, from the destination address) arrives at END."""
+    """Deliver a frame (hexadecimal, from the destination address on) at END."""
     view.call("inject", end=end, frame=frame, sealed=sealed)
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Show zeros, too.")
+@click.option("--all", "everything", is_flag=True, help="Show zeros too.")
 @click.pass_obj
 def counters(view: _View, everything: bool) -> None:
-    """Everything that is counted."""
+    """Show all counters."""
     found = view.call("counters")
     if view._json:
         view.show(found)
@@ -158,7 +158,7 @@ def counters(view: _View, everything: bool) -> None:
 @click.argument("card")
 @click.pass_obj
 def registers(view: _View, card: str) -> None:
-    """What the registers of CARD read as."""
+    """Show the registers of CARD."""
     found = view.call("registers", card=card)
     if view._json:
         view.show(found)
@@ -193,7 +193,7 @@ def fault(view: _View, card: str, kind: str, args: tuple[str, ...]) -> None:
 @click.command()
 @click.pass_obj
 def flush(view: _View) -> None:
-    """Make the captures complete up to now."""
+    """Write to disk everything captured so far."""
     view.call("flush")
 
 
@@ -201,7 +201,7 @@ def flush(view: _View) -> None:
 @click.argument("action", type=click.Choice(["on", "off", "dump"]))
 @click.pass_obj
 def trace(view: _View, action: str) -> None:
-    """The last register accesses: write them to files (dump), stop recording, or start afresh."""
+    """Dump the last register accesses to files, or turn recording off or on."""
     if action == "dump":
         for name in view.call("trace_dump"):
             click.echo(name)

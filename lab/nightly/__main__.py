@@ -17,10 +17,10 @@ from lab.nightly import diary, night, units
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", "file", type=click.Path(path_type=Path), help="instead of lab/lab.toml")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="a file instead of lab/lab.toml")
 @click.pass_context
 def cli(ctx: click.Context, file: Path | None) -> None:
-    """Nights: the suites on the real and on an emulated card, the bench, a report."""
+    """Nightly runs: suites on the real and the emulated card, bench, report."""
     ctx.obj = configs.load(file)
 
 
@@ -41,10 +41,10 @@ def _interrupted(number: int, _frame: object) -> None:
 
 
 @cli.command()
-@click.option("--resume", is_flag=True, help="only go on with a night that was cut off")
+@click.option("--resume", is_flag=True, help="only resume an interrupted nightly run")
 @click.pass_obj
 def run(config: Config, resume: bool) -> None:
-    """A night, now. Status 0: all passed; 1: something did not; 75: somebody else has the card."""
+    """Start a nightly run now. Exit status 0: all passed; 1: not all; 75: the card is reserved by another."""
     _root()
     for number in _SIGNALS:
         signal.signal(number, _interrupted)
@@ -62,7 +62,7 @@ def run(config: Config, resume: bool) -> None:
 @cli.command()
 @click.pass_obj
 def install(config: Config) -> None:
-    """Have systemd run it, as [nightly] of lab/lab.toml says; again after a change there."""
+    """Add a systemd timer, as [nightly] of lab/lab.toml says. Run it again after a change there."""
     _root()
     at = units.install(paths.ROOT, config.nightly)
     console.out.print(f"the night runs next at {at}; results: {night.results(config.nightly)}")
@@ -70,7 +70,7 @@ def install(config: Config) -> None:
 
 @cli.command()
 def remove() -> None:
-    """Have systemd run it no more; results stay."""
+    """Delete the systemd timer. Results stay."""
     _root()
     console.out.print("removed" if units.remove(paths.ROOT) else "no night was installed")
 
@@ -79,7 +79,7 @@ def remove() -> None:
 @click.option("-n", "--nights", default=5, show_default=True)
 @click.pass_obj
 def status(config: Config, nights: int) -> None:
-    """The last nights, step by step."""
+    """Show the last nightly runs, step by step."""
     found = diary.nights(night.results(config.nightly))
     if not found:
         console.out.print(f"no night is kept in {night.results(config.nightly)}")

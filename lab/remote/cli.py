@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 #: Lines of a change that are shown; a file that is new would be all of it.
 SHOWN = 16
 _MACHINE = click.argument("machine", required=False)
-_FILE = click.option("--config", "file", type=click.Path(path_type=Path), help="instead of lab/lab.toml")
+_FILE = click.option(
+    "--config", "file", type=click.Path(path_type=Path), help="a file instead of lab/lab.toml"
+)
 
 
 @click.group("host")
 def group() -> None:
-    """The machine under test over SSH (host = "…" in lab.toml): prepare it, leave it as it was.
+    """Prepare and restore the machine under test over SSH (host = "…" in lab.toml).
 
     MACHINE, as ssh takes it, stands in the place of the one that lab.toml names; nothing is then asked about
     its cards.
@@ -52,7 +54,7 @@ def _quoted(text: str) -> str:
 @_MACHINE
 @_FILE
 def plan(machine: str | None, file: Path | None) -> None:
-    """Show what apply would change there; changes nothing."""
+    """Show what apply would change there. Changes nothing."""
     _apply(machine, file, dry=True)
 
 
@@ -60,7 +62,7 @@ def plan(machine: str | None, file: Path | None) -> None:
 @_MACHINE
 @_FILE
 def apply(machine: str | None, file: Path | None) -> None:
-    """Put there what a lab needs: packages, modules built by DKMS, the agent."""
+    """Install what a lab needs: packages, modules built by DKMS, the agent."""
     _apply(machine, file, dry=False)
 
 
@@ -78,9 +80,9 @@ def _apply(machine: str | None, file: Path | None, *, dry: bool) -> None:
 @group.command()
 @_MACHINE
 @_FILE
-@click.option("--dry-run", "dry", is_flag=True, help="show what would be taken off; change nothing")
+@click.option("--dry-run", "dry", is_flag=True, help="show what would be removed; change nothing")
 def remove(machine: str | None, file: Path | None, dry: bool) -> None:
-    """Take off all that apply has put there; the machine is then as it was before."""
+    """Uninstall what apply installed, and restore files and settings."""
     from lab.remote import roles
 
     host, _ = _chosen(machine, file)

@@ -86,14 +86,14 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave the lab up afterwards")
     bench = Bench("")
     outside, inside = [*OTHERS, LIBRARY], [*bench.measures(), *ACCELERATED, *COUNTED]
-    parser.add_argument("--lab-only", action="store_true", help="only the figures of the lab")
+    parser.add_argument("--lab-only", action="store_true", help="measure only the figures of the lab")
     parser.add_argument(
         "--only",
         nargs="+",
         default=[],
         metavar="NAME",
         choices=[*outside, *inside],
-        help=f"only these, in a lab that may be up: {', '.join([*outside, *inside])}",
+        help=f"measure only these; the lab may be up: {', '.join([*outside, *inside])}",
     )
     options = parser.parse_args()
     machine = describe()

@@ -32,7 +32,7 @@ def arguments() -> argparse.ArgumentParser:
         ("--junit", paths.out() / "junit", "JUnit XML"),
     ):
         parser.add_argument(option, type=Path, metavar="PATH", default=path, help=f"{what} (%(default)s)")
-    parser.add_argument("--own", action="store_true", help="also runs by hand, without --record")
+    parser.add_argument("--own", action="store_true", help="include runs made by hand, without --record")
     return parser
 
 

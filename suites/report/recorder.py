@@ -66,12 +66,14 @@ def origin(config: pytest.Config) -> Origin | None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("exalab")
     group.addoption(
-        "--record", metavar="PART", default=history.OWN, help="the part that this run is, for the report"
+        "--record", metavar="PART", default=history.OWN, help="the part of the report that this run is"
     )
     group.addoption(
-        "--again", action="store_true", help="a repetition: its outcomes are second attempts in the report"
+        "--again", action="store_true", help="a repetition: its outcomes count as second attempts"
     )
-    group.addoption("--night", default=os.environ.get("EXALAB_NIGHT", ""), help="the night it belongs to")
+    group.addoption(
+        "--night", default=os.environ.get("EXALAB_NIGHT", ""), help="the nightly run that it belongs to"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
