@@ -63,7 +63,7 @@ def ensure(
         if not all(current(name, workspace) for name in names):
             _in_child(names, workspace)
     if not all(current(name, workspace) for name in names):
-        console.warn("a source changed while the images were built: they are of before")
+        console.warn("a source changed while the images were built: they are of the sources before that")
     return _described(names, workspace)
 
 
@@ -71,7 +71,9 @@ def _described(names: Iterable[str], workspace: Workspace) -> dict[str, Manifest
     found = {name: manifest.read(workspace.images / name) for name in names}
     missing = [name for name, value in found.items() if value is None]
     if missing:
-        raise LabError(f"image {', '.join(missing)} is not there after its build", hint="report it")
+        raise LabError(
+            f"image {', '.join(missing)} is missing after its build", hint="this is a defect: report it"
+        )
     return {name: value for name, value in found.items() if value}
 
 

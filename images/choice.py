@@ -99,8 +99,8 @@ def choose(images: Iterable[str], workspace: Workspace) -> Choice:
         if changes:
             console.say(f"image {name}: the fresh lock differs from the tracked one:\n{lock.table(changes)}")
     console.warn(
-        "building on fresh, untracked locks: results are not those of the lock under version control",
-        hint=f"they are in {workspace.fresh_locks}; make lock refreshes the tracked ones, LOCKED=1 refuses",
+        "building from fresh, untracked locks: the results are not those of the tracked lock",
+        hint=f"they are in {workspace.fresh_locks}; make lock updates the tracked locks, LOCKED=1 refuses",
     )
     return Choice(fresh, False, _fetch(fresh, wanted, workspace))
 

@@ -20,7 +20,7 @@ def kernel_version(root: Path) -> str:
     versions = sorted(p.name for p in (root / "usr/lib/modules").glob("*") if (p / "modules.dep").is_file())
     if len(versions) != 1:
         raise LabError(
-            f"{root} holds {len(versions)} kernels: {', '.join(versions)}", hint="one kernel an image"
+            f"{root} holds {len(versions)} kernels: {', '.join(versions)}", hint="an image holds one kernel"
         )
     return versions[0]
 

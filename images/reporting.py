@@ -106,7 +106,9 @@ def ensure(kernel: Kernel, workspace: Workspace) -> Built:
                 _build(kernel, folder, workspace, builder)
     built = cached(kernel, workspace)
     if built is None:
-        raise LabError(f"the kernel {kernel.name} is not there after its build", hint="report it")
+        raise LabError(
+            f"the kernel {kernel.name} is missing after its build", hint="this is a defect: report it"
+        )
     return built
 
 
@@ -199,4 +201,4 @@ def _compile(
                     shown.note(f"{files} files")
     if child.returncode:
         tail = "".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-25:])
-        raise LabError(f"the kernel {kernel.name} does not compile:\n{tail}", hint=f"all of it: {log}")
+        raise LabError(f"the kernel {kernel.name} does not compile:\n{tail}", hint=f"the whole output: {log}")

@@ -109,7 +109,8 @@ def run(
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
         raise LabError(
-            f"{what} failed (exit {done.returncode}):\n{tail}", hint=f"all of it: {log}" if log else None
+            f"{what} failed (exit {done.returncode}):\n{tail}",
+            hint=f"the whole output: {log}" if log else None,
         )
     return done.stdout
 

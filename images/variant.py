@@ -149,5 +149,5 @@ def _archive(stage: Path) -> bytes:
         if path.is_file():
             archive.file(str(path.relative_to(stage)), path.read_bytes())
     if "lib" not in archive.entries:
-        raise LabError("there are no modules for the kernel", hint="report it")
+        raise LabError("there are no modules for the kernel", hint="this is a defect: report it")
     return archive.encode()

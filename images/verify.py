@@ -102,7 +102,8 @@ def _against_checkout(space: Workspace, names: tuple[str, ...]) -> None:
         used, fresh = build.current(name), manifest.read(space.images / name)
         if used and fresh and used.locked == fresh.locked and used.digest != fresh.digest:
             raise LabError(
-                f"out/images/{name} is not what its inputs give: {used.digest}, from nothing {fresh.digest}",
+                f"out/images/{name} differs from what its inputs give: {used.digest},"
+                f" from nothing {fresh.digest}",
                 hint="build it anew: python -m images build --force",
             )
 

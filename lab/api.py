@@ -48,7 +48,8 @@ def ask_supervisor(paths: Paths, command: str, seconds: float = 90.0, **argument
                 reply += part
         except OSError as problem:
             raise LabError(
-                f"lab {paths.name} cannot be asked: {problem.strerror}", hint="is it up? make lab-status"
+                f"lab {paths.name} cannot be asked: {problem.strerror}",
+                hint="make lab-status shows whether it is up",
             ) from problem
     answer: dict[str, Any] = json.loads(reply)
     if "error" in answer:
@@ -84,7 +85,7 @@ class Lab:
             raise LabError(f"lab {name} is not up", hint=hint)
         state = states.read(paths)
         if state.phase != "up":
-            raise LabError(f"lab {name} is {state.phase}, not up", hint="wait for it: " + hint)
+            raise LabError(f"lab {name} is {state.phase}, not up", hint="wait until it is up: " + hint)
         if problem := state.broken():
             raise LabError(f"lab {name} is broken: {problem}", hint=f"make lab-down, then {hint}")
         return cls(paths, state)

@@ -297,14 +297,14 @@ def _one_line(data: dict[str, Any], source: str, lines: Lines) -> dict[str, Any]
         except ValueError as problem:
             raise LabError(
                 f"{source}:{lines.find(('card',))}: card: {problem}",
-                hint="an emulated card is a table: [[card]] with a model",
+                hint="for an emulated card write a table: [[card]] with a model",
             ) from None
         table = {"pci": address} | ({"testers": data["testers"]} if "testers" in data else {})
         return rest | {"card": [table]}
     if "testers" in data:
         raise LabError(
-            f"{source}:{lines.find(('testers',))}: testers: of which card?",
-            hint='it goes beside card = "0000:3b:00.0", or into a table [[card]] with pci = …',
+            f"{source}:{lines.find(('testers',))}: testers: no card is named beside it",
+            hint='write it beside card = "0000:3b:00.0", or in a table [[card]] with pci = …',
         )
     return data
 
@@ -329,16 +329,21 @@ def _complete(given: _File, source: str, lines: Lines) -> Config:
         name = one.name or f"card{number}"
         where = lines.find(("card", number, "name"))
         if name == "tester":
-            raise LabError(f"{source}:{where}: no card can be called tester", hint="that word names testers")
+            raise LabError(
+                f"{source}:{where}: a card cannot be called tester",
+                hint="the word is reserved for the testers of the wire",
+            )
         if any(card.name == name for card in cards):
-            raise LabError(f"{source}:{where}: two cards are called {name}", hint="give each its own name")
+            raise LabError(
+                f"{source}:{where}: two cards are called {name}", hint="give each card a name of its own"
+            )
         if one.pci is not None:
             cards.append(_real(one, number, name, cards, source, lines))
             continue
         if one.testers:
             raise LabError(
-                f"{source}:{lines.find(('card', number, 'testers'))}: testers are of a real card",
-                hint='an emulated card is plugged in by [[switch]] or [[cable]]; a real one has pci = "…"',
+                f"{source}:{lines.find(('card', number, 'testers'))}: testers belong to a real card",
+                hint='connect an emulated card by [[switch]] or [[cable]]; a real card has pci = "…"',
             )
         mac = one.mac or f"{MAC_PREFIX}:{number:02x}:00"
         cards.append(Card(name, one.model, one.serial or f"E{number:07d}", mac))
@@ -347,8 +352,8 @@ def _complete(given: _File, source: str, lines: Lines) -> Config:
     if given.machine.hugepages and any(isinstance(card, Card) for card in cards):
         where = lines.find(("machine", "hugepages"))
         raise LabError(
-            f"{source}:{where}: machine.hugepages: an emulated card cannot map them",
-            hint="they are for labs with real cards alone, where they help",
+            f"{source}:{where}: machine.hugepages: an emulated card cannot map hugepages",
+            hint="remove it: hugepages are for labs with real cards only",
         )
     segments = _segments(given, cards)
     ports = {f"{card.name}:{port}" for card in cards for port in card.wired}
@@ -362,13 +367,16 @@ def _complete(given: _File, source: str, lines: Lines) -> Config:
         elif end not in ports and end.split(":")[0] in real:
             raise LabError(
                 f"{source}:{where}: {end} is not cabled to this machine",
-                hint="name the interface that its cable leads to in the card's testers",
+                hint="in the card's testers, name the interface at the other end of its cable",
             )
         elif end not in ports:
             known = ", ".join(sorted(ports))
             raise LabError(f"{source}:{where}: there is no port {end}", hint=f"ports of these cards: {known}")
         if end in used:
-            raise LabError(f"{source}:{where}: {end} is plugged in twice", hint="an end takes one cable")
+            raise LabError(
+                f"{source}:{where}: {end} is plugged in twice",
+                hint="an end takes one cable: remove one of the two",
+            )
         used.add(end)
     return Config(
         cards=tuple(cards),
@@ -403,9 +411,9 @@ def _processors(machine: _Machine, source: str, lines: Lines) -> None:
     if given and (len(given) != machine.cpus or len(set(given)) != len(given)):
         where = lines.find(("machine", "processors"))
         raise LabError(
-            f"{source}:{where}: machine.processors: {len(set(given))} processors"
-            f" for {machine.cpus} of the guest's",
-            hint=f"name {machine.cpus} different ones, or change cpus",
+            f"{source}:{where}: machine.processors: {len(set(given))} processors for"
+            f" {machine.cpus} processors of the guest",
+            hint=f"name {machine.cpus} different processors, or change cpus",
         )
 
 
@@ -415,14 +423,14 @@ def _elsewhere(given: _File, cards: list[Card | RealCard], source: str, lines: L
         return
     if any(isinstance(card, Card) for card in cards):
         raise LabError(
-            f"{source}:{lines.find(('host',))}: host: which card of {given.host} is it about?",
-            hint='write its address there beside it, card = "0000:3b:00.0"; emulated cards are of guests of'
-            " this machine, without host",
+            f"{source}:{lines.find(('host',))}: host: no card of {given.host} is named",
+            hint='write its address there beside it, card = "0000:3b:00.0"; emulated cards need a guest of'
+            " this machine: remove host",
         )
     if "machine" in given.model_fields_set:
         raise LabError(
-            f"{source}:{lines.find(('machine',))}: [machine] describes a guest; {given.host} is as it is",
-            hint="leave the table out, or host",
+            f"{source}:{lines.find(('machine',))}: [machine] describes a guest, and {given.host} is none",
+            hint="remove the table, or host",
         )
 
 
@@ -435,20 +443,20 @@ def _real(
         if key in one.model_fields_set:
             raise LabError(
                 f"{source}:{lines.find(('card', number, key))}: card.{number}.{key}: a real card has its own",
-                hint=f"leave {key} out, or pci, for an emulated card",
+                hint=f"remove {key}; or remove pci for an emulated card",
             )
     before = [card for card in cards if isinstance(card, RealCard)]
     if any(card.pci == one.pci for card in before):
         raise LabError(
             f"{source}:{lines.find(('card', number, 'pci'))}: {one.pci} is in the lab twice",
-            hint="one table a card; its ports are numbered from 0 in testers",
+            hint="write one table for each card; testers numbers its ports from 0",
         )
     used = [interface for card in before for interface in card.testers if interface]
     for interface in filter(None, one.testers):
         if interface in used:
             raise LabError(
                 f"{source}:{lines.find(('card', number, 'testers'))}: {interface} is cabled to two ports",
-                hint="an interface takes one cable; name each once",
+                hint="an interface takes one cable: name each interface once",
             )
         used.append(interface)
     return RealCard(name, one.pci, one.testers)

@@ -60,8 +60,8 @@ class Taken(LabError):
         super().__init__(
             f"{claim.name} is leased by {claim.holder} since {claim.since} ({claim.purpose})"
             + (f", still after {waited:g} s" if waited else ""),
-            hint="wait for its end, or ask them; a holder that died is followed after"
-            f" {DEAD_AFTER:g} s without a sign of life",
+            hint="wait, or ask its owner; a reservation can be taken over after"
+            f" {DEAD_AFTER:g} s without a heartbeat",
         )
 
 
@@ -71,8 +71,8 @@ class Lost(LabError):
     def __init__(self, name: str, by: Claim | None) -> None:
         super().__init__(
             f"the lease of {name} was lost" + (f" to {by.holder}" if by else ": its file is gone"),
-            hint="this run must not touch the card any more; was this machine stopped, or cut off from the"
-            " directory of leases?",
+            hint="stop using the card; this machine may have been suspended, or cut off from the"
+            " directory of reservations",
         )
 
 
@@ -115,8 +115,8 @@ def numbers(folder: Path, name: str) -> list[int]:
                 found.append(int(number))
     except OSError as problem:
         raise LabError(
-            f"the leases in {folder} cannot be read: {problem.strerror}",
-            hint="is the shared file system mounted here, and may we write to it?",
+            f"the reservations in {folder} cannot be read: {problem.strerror}",
+            hint="mount the shared file system here, and make it writable for root",
         ) from problem
     return sorted(found)
 
@@ -255,7 +255,9 @@ def acquire(
     cannot be used.
     """
     if not _NAME.fullmatch(name):
-        raise LabError(f"{name!r} cannot name a lease", hint="letters, digits, '-', '_', '.' and ':'")
+        raise LabError(
+            f"{name!r} cannot name a reservation", hint="use letters, digits, '-', '_', '.' and ':'"
+        )
     _usable(folder)
     token = token or secrets.token_hex(8)
     started = time.monotonic()
@@ -300,8 +302,8 @@ def _usable(folder: Path) -> None:
             link.unlink(missing_ok=True)
     except OSError as problem:
         raise LabError(
-            f"leases cannot be kept in {folder}: {problem.strerror}",
-            hint="it must be a directory that we may write to, on a file system that has hard links",
+            f"reservations cannot be kept in {folder}: {problem.strerror}",
+            hint="use a directory that root can write to, on a file system with hard links",
         ) from problem
 
 

@@ -328,12 +328,12 @@ def already(paths: Paths, wanted: str, renew: bool, kernel: str | None = None) -
         if kernel and not renew and state.facts.get("reporting") != kernel:
             raise LabError(
                 f"lab {paths.name} is up with another kernel than {kernel}",
-                hint="make lab-down first, or have another lab beside it (LAB=name)",
+                hint="run make lab-down first, or start another lab beside it (LAB=name)",
             )
         if not renew:
             console.warn(
-                f"lab {paths.name} is up, but its image, wiring or profile is no longer what is asked for",
-                hint="make lab-down lab-up gives a new one",
+                f"lab {paths.name} is up with another image, wiring or profile than requested",
+                hint="make lab-down lab-up replaces it",
             )
             return state
         console.say(f"lab {paths.name} is up with another image, configuration or profile: replacing it")
@@ -433,7 +433,7 @@ def restart(paths: Paths, profile: command.Profile | None = None) -> None:
     """A fresh guest in a lab that is up; of another machine, its agent and its modules."""
     plan = Plan.read(paths.plan)
     if plan.host and profile is not None:
-        raise LabError("the lab's machine under test is no guest", hint="it has no boot profile")
+        raise LabError("the machine under test of this lab is not a guest", hint="leave the boot profile out")
     if profile is not None and profile != plan.facts["profile"]:
         if profile not in BOOT_SECONDS:
             raise LabError(f"there is no boot profile {profile!r}", hint="fast or systemd")

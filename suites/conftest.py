@@ -203,8 +203,8 @@ def warn_of_other_sources(lab: api.Lab) -> None:
     image = variant.current(reporting) if reporting else build.current("dut")
     if image is None or lab.facts["images"].get("dut") != image.digest:
         console.warn(
-            f"lab {lab.name} runs an image that is not of these sources: that one is tested",
-            hint="make lab-down, and the next run builds and boots what is here",
+            f"lab {lab.name} runs an image of other sources, and that image is tested",
+            hint="make lab-down; the next run builds and boots the image of this checkout",
         )
 
 

@@ -170,8 +170,8 @@ def bring_up(name: str, replay: Replay) -> list[str]:
         if state.facts.get("config") != replay.config.source:
             raise LabError(
                 f"lab {name} is up, and it is not this bundle's",
-                hint=f"give the replay a name of its own: lab --name replay replay {replay.bundle}"
-                f" (or take lab {name} down first)",
+                hint=f"use another lab: lab --name replay replay {replay.bundle}"
+                f" (or stop lab {name} first: make lab-down LAB={name})",
             )
     with api.up(name, profile=replay.profile, config=replay.config) as lab:
         session = Session(lab)

@@ -19,7 +19,7 @@ MODULE_PARM_DESC(hold_us, "how long a datagram waits for its process before the 
 
 static unsigned int fresh_us = 100;
 module_param(fresh_us, uint, 0644);
-MODULE_PARM_DESC(fresh_us, "how long after its last look a process counts as looking, us");
+MODULE_PARM_DESC(fresh_us, "how long after its last poll a process counts as polling, us");
 
 unsigned int exa_slots = 64;
 module_param_named(slots, exa_slots, uint, 0444);
@@ -31,11 +31,11 @@ MODULE_PARM_DESC(max_sockets, "accelerated sockets at a time, on the whole machi
 
 unsigned int exa_max_sockets_share = 50;
 module_param_named(max_sockets_share, exa_max_sockets_share, uint, 0644);
-MODULE_PARM_DESC(max_sockets_share, "of these, how many one network namespace or user may have, percent");
+MODULE_PARM_DESC(max_sockets_share, "percent of max_sockets that one network namespace or user may have");
 
 bool exa_stream_enabled = true;
 module_param_named(tcp, exa_stream_enabled, bool, 0644);
-MODULE_PARM_DESC(tcp, "take TCP connections past the stack");
+MODULE_PARM_DESC(tcp, "accelerate TCP connections");
 
 unsigned int exa_stream_room = 0x10000;
 module_param_named(tcp_room, exa_stream_room, uint, 0444);
@@ -43,11 +43,11 @@ MODULE_PARM_DESC(tcp_room, "bytes of a TCP connection's ring, and of its send bu
 
 unsigned int exa_stream_rest_us = 1000;
 module_param_named(tcp_rest_us, exa_stream_rest_us, uint, 0644);
-MODULE_PARM_DESC(tcp_rest_us, "how soon after it went home a TCP connection may be taken again, us; doubles while it is not worth it");
+MODULE_PARM_DESC(tcp_rest_us, "how soon after it was handed back a TCP connection may be taken again, us; doubles while it is not worth it");
 
 static unsigned int tcp_hold_us = 1000;
 module_param(tcp_hold_us, uint, 0644);
-MODULE_PARM_DESC(tcp_hold_us, "how long bytes of a TCP connection wait for a process that is busy before they go home, us; at least hold_us");
+MODULE_PARM_DESC(tcp_hold_us, "how long bytes of a TCP connection wait for a busy process before the kernel gets them, us; at least hold_us");
 
 /* Bounded whatever the parameter says: a held datagram is a delayed one */
 u64 exa_hold_ns(void)

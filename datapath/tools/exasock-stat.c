@@ -23,14 +23,14 @@ static const char usage[] =
 	"\n"
 	"Show the accelerated sockets of this network namespace.\n"
 	"\n"
-	"  -a, --all       of all namespaces (CAP_NET_ADMIN in the initial one)\n"
-	"  -r, --reasons   why datagrams went through the kernel, with counts, and why\n"
+	"  -a, --all       show all namespaces (needs CAP_NET_ADMIN in the initial one)\n"
+	"  -r, --reasons   show why datagrams used the kernel path, with counts, and why\n"
 	"                  sockets of this namespace were not accelerated\n"
-	"  -j, --json      one JSON object for each socket\n"
-	"      --bypass-filters   show or set whether this namespace's sockets overtake\n"
-	"                         although netfilter, tc or XDP hooks are installed;\n"
+	"  -j, --json      print one JSON object for each socket\n"
+	"      --bypass-filters   show or set whether this namespace's sockets bypass\n"
+	"                         netfilter, tc and XDP hooks;\n"
 	"                         setting it needs CAP_NET_ADMIN in the namespace\n"
-	"  -h, --help\n";
+	"  -h, --help      print this help\n";
 
 _Noreturn void fail(const char *format, ...)
 {
@@ -57,7 +57,7 @@ static int open_device(void)
 	if (ioctl(fd, EXASOCK_IOC_INFO, &info))
 		fail("%s does not answer as exasock: %s", EXASOCK_DEVICE, strerror(errno));
 	if (info.abi != EXASOCK_ABI_VERSION)
-		fail("the module speaks version %u, this program %u: install both from one release",
+		fail("the module has interface version %u, this program %u: install both from one release",
 		     info.abi, EXASOCK_ABI_VERSION);
 	return fd;
 }
@@ -229,7 +229,7 @@ static void setting_of_filters(int fd, const char *to)
 		setting.write = 1;
 		setting.value = !strcmp(to, "on");
 		if (!setting.value && strcmp(to, "off"))
-			fail("--bypass-filters is on or off, not '%s'", to);
+			fail("--bypass-filters takes on or off, not '%s'", to);
 	}
 	if (ioctl(fd, EXASOCK_IOC_SETTING, &setting)) {
 		if (errno == EPERM)
@@ -279,7 +279,7 @@ int main(int argc, char **argv)
 	if (options.filters && !options.filters_to && optind < argc)
 		options.filters_to = argv[optind++];
 	if (optind < argc)
-		fail("what is '%s'? exasock-stat --help lists the options", argv[optind]);
+		fail("unknown argument '%s'; exasock-stat --help lists the options", argv[optind]);
 	fd = open_device();
 	if (options.filters)
 		setting_of_filters(fd, options.filters_to);

@@ -98,7 +98,7 @@ static void show_story(const struct exasock_stream_stat *stat)
 	if (stat->taken)
 		printf("        taken %.6f s ago\n", since);
 	else if (stat->takes)
-		printf("        went home %.6f s ago: %s\n", since, reason_name(stat->last));
+		printf("        handed back %.6f s ago: %s\n", since, reason_name(stat->last));
 	else
 		printf("        never taken, attached %.6f s ago\n", since);
 }
@@ -117,7 +117,7 @@ static void show(const struct exasock_stream_stat *stat, bool reasons)
 	if (!reasons)
 		return;
 	show_story(stat);
-	show_reasons("went home", stat->gives);
+	show_reasons("handed back", stat->gives);
 	show_reasons("not taken", stat->refused);
 }
 

@@ -125,7 +125,7 @@ class Daemon:
             except OSError as problem:
                 raise LabError(
                     f"interface {nic.interface}, the outside of {nic.end}: {problem.strerror or problem}",
-                    hint="is it there (ip link), and do we run as root?",
+                    hint="check that it exists (ip link), and run as root",
                 ) from problem
         self._trace(True)
         self.fabric.apply([segment.model_dump() for segment in self.spec.wiring])

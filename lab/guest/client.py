@@ -186,7 +186,7 @@ class Agent:
             sock.close()
             raise AgentError(
                 f"cannot reach the guest's agent at {path}: {error.strerror}",
-                hint="is the lab up? make lab-status",
+                hint="make lab-status shows whether the lab is up",
             ) from error
         return sock
 

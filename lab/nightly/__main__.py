@@ -26,7 +26,7 @@ def cli(ctx: click.Context, file: Path | None) -> None:
 
 def _root() -> None:
     if os.geteuid() != 0:
-        raise LabError("nights need root, as the lab does", hint="use sudo")
+        raise LabError("nightly runs need root, as the lab does", hint="use sudo")
 
 
 #: What ends a night; the last is ours, of a lease that was lost.
@@ -55,7 +55,7 @@ def run(config: Config, resume: bool) -> None:
     try:
         sys.exit(night.run(config, resume=resume, on_lost=lost))
     except night.Interrupted as problem:
-        console.error(str(problem), hint="what it left is in its folder; a lease that was lost is told there")
+        console.error(str(problem), hint="the folder of the run has the details, a lost reservation included")
         sys.exit(night.FAILED)
 
 

@@ -84,8 +84,8 @@ def begin(results: Path, commit: str) -> Diary:
         folder.mkdir(parents=True)
     except OSError as problem:
         raise LabError(
-            f"the night's results cannot be kept in {folder}: {problem.strerror}",
-            hint="results in [nightly] of lab/lab.toml names another place",
+            f"the results of nightly runs cannot be kept in {folder}: {problem.strerror}",
+            hint="set another folder: results in [nightly] of lab/lab.toml",
         ) from problem
     diary = Diary(folder, name, commit, time.time())
     diary.write()

@@ -318,7 +318,7 @@ def _before(argv: Sequence[str]) -> None:
     if done.returncode != 0:
         raise LabError(
             f"{' '.join(argv)} failed: {(done.stderr or done.stdout).strip()[-300:]}",
-            hint="`before` in [nightly] of lab/lab.toml",
+            hint="change `before` in [nightly] of lab/lab.toml",
         )
 
 

@@ -21,7 +21,7 @@ def _calendar(value: str) -> str:
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError(f"{str(path)!r} is not absolute: the night may run in another folder")
+        raise ValueError(f"{str(path)!r} is not absolute: the nightly run may start in another folder")
     return path
 
 

@@ -93,8 +93,8 @@ def install(root: Path, settings: Settings, folder: Path = FOLDER, command: Run 
     before = owner(folder)
     if before is not None and before != root:
         raise LabError(
-            f"the night of another checkout is installed here: {before}",
-            hint=f"make nightly-remove there first; or remove {folder}/exalab-nightly*",
+            f"nightly runs of another checkout are installed here: {before}",
+            hint=f"run make nightly-remove there first, or remove {folder}/exalab-nightly*",
         )
     event = command(["systemd-analyze", "calendar", settings.at])
     try:
@@ -107,7 +107,7 @@ def install(root: Path, settings: Settings, folder: Path = FOLDER, command: Run 
         remove(root, folder, command, missing_ok=True)
         if isinstance(problem, LabError):
             raise
-        raise LabError(f"the night cannot be installed: {problem}", hint="run as root") from problem
+        raise LabError(f"nightly runs cannot be installed: {problem}", hint="run as root") from problem
     found = [line.split(":", 1)[1].strip() for line in event.splitlines() if "Next elapse" in line]
     return found[0] if found else settings.at
 
@@ -120,7 +120,8 @@ def remove(root: Path, folder: Path = FOLDER, command: Run = run, missing_ok: bo
     before = owner(folder)
     if before is not None and before != root:
         raise LabError(
-            f"the night that is installed is another checkout's: {before}", hint="make nightly-remove there"
+            f"the installed nightly runs are another checkout's: {before}",
+            hint="run make nightly-remove there",
         )
     there = [name for name in (TIMER, RESUME, SERVICE) if (folder / name).exists()]
     for name in there:

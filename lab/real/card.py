@@ -52,8 +52,8 @@ def _take(host: Host, journal: Journal, was: Device) -> None:
         _write(host, host.pci / "drivers_probe", was.address, was.address)
     if (now := driver(host, was.address)) != VFIO:
         raise LabError(
-            f"{VFIO} does not take the card {was.address}: its driver is now {now or 'none'}",
-            hint="dmesg tells why; vfio-pci wants an IOMMU with interrupt remapping, or"
+            f"{VFIO} does not bind to the card {was.address}: its driver is now {now or 'none'}",
+            hint="dmesg tells why; vfio-pci needs an IOMMU with interrupt remapping, or"
             " vfio_iommu_type1.allow_unsafe_interrupts=1 among the kernel's parameters",
         )
 
@@ -118,13 +118,13 @@ def _bind(host: Host, journal: Journal, address: str, was: str) -> None:
         journal.step(f"bind to {was}")
         if not file.exists():
             raise LabError(
-                f"the driver {was}, which had the card {address}, is not loaded any more",
+                f"the driver {was}, which had the card {address}, is no longer loaded",
                 hint=f"load it (modprobe {was}), then make lab-down",
             )
         _write(host, file, address, address)
     if (now := driver(host, address)) != was:
         raise LabError(
-            f"{was} does not take its card {address} back: {now or 'no driver'} has it",
+            f"{was} does not bind to its card {address} again: the driver is {now or 'none'}",
             hint="dmesg tells why",
         )
 

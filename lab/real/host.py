@@ -147,7 +147,7 @@ class Host:
             return list(json.loads(text or "[]"))
         except ValueError as problem:
             raise LabError(
-                f"ip address says what is not JSON: {problem}", hint="install a newer iproute2"
+                f"ip address printed something that is not JSON: {problem}", hint="install a newer iproute2"
             ) from None
 
 

@@ -145,7 +145,7 @@ class Held(LabError):
         what = "card" if kind == "pci" else "interface"
         super().__init__(
             f"{what} {thing} is taken by {owner or 'somebody who starts or stops a lab now'}",
-            hint="take that lab down first (make lab-down there), or use another card",
+            hint="stop that lab first (make lab-down there), or use another card",
         )
 
 
@@ -162,8 +162,8 @@ def read(path: Path) -> dict[str, Any] | None:
         if told["schema"] == 1 and isinstance(told["before"], dict) and isinstance(told["steps"], list):
             return dict(told)
     raise LabError(
-        f"{path} is not a journal of this version: what was taken cannot be given back from it",
-        hint="reboot, which gives everything back; or do it by hand, and remove the file",
+        f"{path} is not a journal of this version: nothing can be given back from it",
+        hint="reboot, which gives everything back; or rebind the driver by hand and remove the file",
     )
 
 

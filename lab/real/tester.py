@@ -33,12 +33,12 @@ def check(host: Host, name: str) -> None:
             hint=f"testers are among: {known or 'none'}",
         )
     if name == "lo":
-        raise LabError("lo is cabled to nothing", hint="name the interface that the card's cable leads to")
+        raise LabError("lo has no cable", hint="name the interface that the card's cable leads to")
     for link in host.addresses():
         if link.get("ifname") == name and (given := configured(link)):
             raise LabError(
                 f"interface {name} is in use: it has the address {given}",
-                hint="the lab wants it alone: use another one, or take its configuration away"
+                hint="the lab needs it exclusively: use another one, or remove its configuration"
                 f" (ip address flush dev {name}, and keep NetworkManager or networkd from giving it one)",
             )
     folder = host.interface(name)

@@ -38,7 +38,7 @@ def take(host: Host, journal: Journal, address: str) -> None:
     if device.driver not in (None, DRIVER):
         raise LabError(
             f"card {address} is driven by {device.driver}",
-            hint=f"let go of it: echo {address} > /sys/bus/pci/drivers/{device.driver}/unbind",
+            hint=f"unbind it: echo {address} > /sys/bus/pci/drivers/{device.driver}/unbind",
         )
     unused(host, device)
     before = {
@@ -54,7 +54,7 @@ def take(host: Host, journal: Journal, address: str) -> None:
                 journal.step(f"modprobe {name}")
                 _load(host, name)
         if is_card(host, address).driver != DRIVER:
-            raise LabError(f"{DRIVER} does not take the card {address}", hint="dmesg tells why")
+            raise LabError(f"{DRIVER} does not bind to the card {address}", hint="dmesg tells why")
     except LabError:
         give_back(host, journal, address)
         raise

@@ -49,8 +49,8 @@ def _iommu(host: Host, device: Device) -> None:
     intel = "GenuineIntel" in (host.read(host.proc / "cpuinfo") or "")
     parameter, name = ("intel_iommu=on", "VT-d") if intel else ("amd_iommu=on", "AMD-Vi (IOMMU)")
     raise LabError(
-        "this machine has no IOMMU switched on: a card cannot be passed to a guest safely",
-        hint=f"switch {name} on in the firmware, add {parameter} iommu=pt to the kernel's parameters"
+        "the IOMMU of this machine is off: a card cannot be passed to a guest safely",
+        hint=f"enable {name} in the firmware, add {parameter} iommu=pt to the kernel's parameters"
         " (GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub), and reboot",
     )
 
@@ -65,8 +65,8 @@ def _group(host: Host, device: Device) -> None:
     if told:
         raise LabError(
             f"{device.address} shares its IOMMU group {device.group} with {', '.join(told)}",
-            hint="put the card into another slot, or switch ACS on in the firmware; a device of the group"
-            f" that this machine does not need can be let go: echo {device.others[0]} >"
+            hint="put the card into another slot, or enable ACS in the firmware; a device of the group"
+            f" that this machine does not need can be unbound: echo {device.others[0]} >"
             f" /sys/bus/pci/devices/{device.others[0]}/driver/unbind",
         )
 
@@ -106,7 +106,7 @@ def unused(host: Host, device: Device) -> None:
             if given := configured(link):
                 raise LabError(
                     f"card {device.address} is in use: {name} has the address {given}",
-                    hint=f"a program may run on it (see exasock-stat); when not: ip address flush dev {name}",
+                    hint=f"a program may use it (see exasock-stat); if not: ip address flush dev {name}",
                 )
     for netns, enter in host.namespaces().items():
         for link in host.addresses(enter):
@@ -114,7 +114,7 @@ def unused(host: Host, device: Device) -> None:
                 raise LabError(
                     f"card {device.address} is in use: {link['ifname']} is in the network namespace {netns}"
                     f" of process {enter[2]}",
-                    hint="end the container or the namespace: the interface then comes home",
+                    hint="end the container or the namespace: the interface then returns",
                 )
 
 
@@ -131,7 +131,7 @@ def _let_go(host: Host, address: str, group: str) -> None:
     for pid, program in host.users(f"/dev/vfio/{group}"):
         raise LabError(
             f"card {address} is in use: process {pid} ({program}) has its IOMMU group {group} open",
-            hint=f"another virtual machine has the card: take it down, or `kill {pid}`",
+            hint=f"another virtual machine has the card: shut it down, or `kill {pid}`",
         )
 
 

@@ -19,7 +19,7 @@ def check(host: str, seen: Json) -> None:
     if seen["journal"] is not None and seen["journal"].get("broken"):
         raise LabError(
             f"the journal {host}:/var/lib/exalab/host.json cannot be read",
-            hint="it alone knows what was there before: restore it, or take everything off by hand",
+            hint="it is the only record of what was there before: restore it, or uninstall by hand",
         )
     if not brought_by_others(host, seen):
         _building(host, seen)
@@ -36,7 +36,7 @@ def check(host: str, seen: Json) -> None:
 def _system(host: str, seen: Json) -> None:
     if seen["architecture"] != "x86_64":
         raise LabError(
-            f"{host} is {seen['architecture']}: the datapath is for x86_64", hint="another machine"
+            f"{host} is {seen['architecture']}: the datapath is for x86_64", hint="use an x86_64 machine"
         )
     oldest = OLDEST.get(seen["id"])
     version = tuple(int(part) for part in seen["version"].split(".") if part.isdigit())
@@ -82,5 +82,5 @@ def _building(host: str, seen: Json) -> None:
         raise LabError(
             f"{host} has Secure Boot on, and its firmware does not know the key that DKMS signs modules with",
             hint="there: apt install dkms mokutil; dkms generate_mok; mokutil --import /var/lib/dkms/mok.pub;"
-            " reboot, and confirm on the console. Or switch Secure Boot off in the firmware",
+            " reboot, and confirm on the console. Or disable Secure Boot in the firmware",
         )

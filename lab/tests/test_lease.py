@@ -188,10 +188,10 @@ def test_old_files_go(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
     """It says so at once, with what it needs."""
     (tmp_path / "file").touch()
-    with pytest.raises(LabError, match="leases cannot be kept in") as caught:
+    with pytest.raises(LabError, match="reservations cannot be kept in") as caught:
         take(tmp_path / "file")
     assert "hard links" in str(caught.value.hint)
-    with pytest.raises(LabError, match="cannot name a lease"):
+    with pytest.raises(LabError, match="cannot name a reservation"):
         lease.acquire(tmp_path, "../x", "y")
 
 

@@ -153,7 +153,10 @@ def test_a_refusal_gives_back_what_was_done(tmp_path: Path) -> None:
     before = kernel.state()
     (kernel.pci / "drivers/vfio-pci").rename(kernel.pci / "drivers/vfio-broken")
     kernel.load = lambda name: None  # type: ignore[method-assign]
-    with journal(tmp_path) as one, pytest.raises(LabError, match="vfio-pci does not take the card") as caught:
+    with (
+        journal(tmp_path) as one,
+        pytest.raises(LabError, match="vfio-pci does not bind to the card") as caught,
+    ):
         card.take(kernel, one, CARD)
     assert "dmesg" in str(caught.value.hint)
     (kernel.pci / "drivers/vfio-broken").rename(kernel.pci / "drivers/vfio-pci")
@@ -237,7 +240,7 @@ def uncovered(kernel: Kernel) -> None:
 @pytest.mark.parametrize(
     ("spoil", "error", "remedy"),
     [
-        (no_iommu, "has no IOMMU switched on", "intel_iommu=on"),
+        (no_iommu, "the IOMMU of this machine is off", "intel_iommu=on"),
         (uncovered, "is in no IOMMU group, though", "into a slot"),
         (shared, r"shares its IOMMU group 17 with 0000:3b:00\.1 \(driver nvme\)", "ACS"),
         (opened, r"is in use: process 4711 \(trader\) has /dev/exanic0 open", "kill 4711"),
@@ -250,7 +253,7 @@ def uncovered(kernel: Kernel) -> None:
         (tagged, "lan7 stands on enp59s0f0", "ip link del lan7"),
         (elsewhere, r"eth0 is in the network namespace net:\[2\] of process 4711", "container"),
         (without_vfio, "has no driver vfio-pci: .*Module vfio-pci not found", "linux-image-amd64"),
-        (in_a_machine, r"process 4711 \(trader\) has its IOMMU group 17 open", "take it down"),
+        (in_a_machine, r"process 4711 \(trader\) has its IOMMU group 17 open", "shut it down"),
         (other_vendor, "is not an ExaNIC: its vendor is 8086", "lspci"),
     ],
 )
