@@ -57,7 +57,7 @@ static int open_device(void)
 	if (ioctl(fd, EXASOCK_IOC_INFO, &info))
 		fail("%s does not answer as exasock: %s", EXASOCK_DEVICE, strerror(errno));
 	if (info.abi != EXASOCK_ABI_VERSION)
-		fail("the module has interface version %u, this program %u: install both from one release",
+		fail("the module has version %u, this program %u: install both from one release",
 		     info.abi, EXASOCK_ABI_VERSION);
 	return fd;
 }

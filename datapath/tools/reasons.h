@@ -46,7 +46,7 @@ static const char *const exasock_refusal_texts[] = {
 	[EXASOCK_N_KIND] = "not a plain IPv4 UDP socket, or established TCP connection",
 	[EXASOCK_N_CARD] = "this network namespace has no ExaNIC device that is up",
 	[EXASOCK_N_TAKEN] = "another process has accelerated it already",
-	[EXASOCK_N_LIMIT] = "max_sockets of the module, or this namespace's or user's share of it, is used up",
+	[EXASOCK_N_LIMIT] = "max_sockets of the module, or a share of it, is used up",
 	[EXASOCK_N_MEMORY] = "no memory",
 };
 
