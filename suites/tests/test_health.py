@@ -1,10 +1,17 @@
-"""What the health check reads out of what a kernel says."""
+"""What the health check reads out of what a kernel says, and what it finds worse after a test."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from suites.guest import health
+from suites.health import Checkup
+from suites.session import Session
 
 REPORT = """\
 unreferenced object 0xffff88800b3a1c40 (size 64):
@@ -50,3 +57,85 @@ def test_leaks_are_told_with_who_allocated_them() -> None:
 def test_reports_are_alarms(text: str) -> None:
     """Health: what a reporting kernel says of a mistake is an alarm at whatever level it is said."""
     assert health.ALARMS.search(text)
+
+
+class Lab:
+    """What a checkup asks of a lab: a guest with one state before and one after, a card, and cardd's log."""
+
+    def __init__(self, log: Path) -> None:
+        self.after: dict[str, Any] = {
+            "messages": [], "taints": [], "namespaces": [], "links": ["lo"], "alive": [], "sockets": {},
+            "processes": {}, "ports": [],
+        }  # fmt: skip
+        self.baseline = deepcopy(self.after)
+        self.held: dict[str, Any] = {"running": [], "processes": [], "fds": 3}
+        self.counted: dict[str, dict[str, Any]] = {"card0": {"dma_faults": 0, "bad_accesses": 0}}
+        self.paths, self.lab, self.agent, self.control = self, self, self, self
+        self.cardd_log = log
+        log.write_text("", encoding="utf-8")
+
+    def call(self, function: Any, timeout: float = 0, **given: Any) -> dict[str, Any]:
+        return deepcopy(self.after)
+
+    def status(self) -> dict[str, Any]:
+        return deepcopy(self.held)
+
+    def counters(self) -> dict[str, dict[str, Any]]:
+        return deepcopy(self.counted)
+
+    def program_pids(self) -> set[str]:
+        return set()
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """Its leaks stay, so there is nothing to wait for."""
+    monkeypatch.setattr("suites.health.scaled", lambda seconds: 0.1)
+    return Lab(tmp_path / "cardd.log")
+
+
+#: What is worse after a test, and what the checkup must say of it.
+WORSE: dict[str, tuple[Callable[[Lab], object], str]] = {
+    "a report": (
+        lambda world: world.after["messages"].append({"text": "BUG: KASAN: bad", "bad": True}),
+        "kernel: BUG: KASAN: bad",
+    ),
+    "a taint": (lambda world: world.after["taints"].append("W"), "kernel tainted: W"),
+    "a namespace": (lambda world: world.after["namespaces"].append("a"), "leaked namespace a"),
+    "a device": (lambda world: world.after["links"].append("v0"), "leaked network device v0"),
+    "a device less": (lambda world: world.after["links"].clear(), "network device lo is gone"),
+    "a pinned namespace": (
+        lambda world: world.after["alive"].append(7),
+        "1 deleted namespaces are still alive",
+    ),
+    "a socket": (lambda world: world.after["sockets"].update(UDP=1), "1 leaked UDP sockets"),
+    "a process": (lambda world: world.after["processes"].update({"9": "left"}), "leaked process 9 (left)"),
+    "a request": (lambda world: world.held["running"].append("wait"), "the agent's request wait never ended"),
+    "descriptors": (lambda world: world.held.update(fds=99), "the agent holds 99 descriptors"),
+    "a refused DMA": (
+        lambda world: world.counted["card0"].update(dma_faults=1),
+        "card0: dma_faults grew by 1",
+    ),
+    "an error of cardd": (
+        lambda world: world.cardd_log.write_text("ERROR lost\n", encoding="utf-8"),
+        "cardd: ERROR lost",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WORSE)
+def test_what_a_test_leaves_is_found(what: str, world: Lab) -> None:
+    """Health: what is worse after a test than before is told by name; where nothing is, nothing is."""
+    worsen, told = WORSE[what]
+    checkup = Checkup(cast(Session, world))
+    assert checkup.findings() == []
+    worsen(world)
+    (finding,) = checkup.findings()
+    assert finding.startswith(told)
+
+
+def test_what_was_meant_is_no_finding(world: Lab) -> None:
+    """Health: a message that the test causes on purpose, and no other."""
+    checkup = Checkup(cast(Session, world))
+    world.after["messages"] = [{"text": f"BUG: {name}", "bad": True} for name in ("meant", "other")]
+    assert checkup.findings(expected=["meant"]) == ["kernel: BUG: other"]

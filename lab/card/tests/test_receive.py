@@ -25,6 +25,8 @@ Build = Callable[..., bytes]
         (b"\xff" * 6, False, True),
         (bytes.fromhex("01005e000001"), False, True),
         (OTHER, False, False),
+        (MAC1[:5] + b"\x02", False, False),
+        (b"\x66" + MAC1[1:], False, False),
         (OTHER, True, True),
     ],
 )

@@ -130,6 +130,19 @@ def test_mirroring(guest: Guest, frame: Build) -> None:
     assert mirrored is not None and mirrored.frame[:6] == MAC1
 
 
+def test_mirroring_of_what_is_received(fabric: Fabric, guest: Guest, frame: Build) -> None:
+    """FEATURE_CFG: what port 0 receives, port 1 sends."""
+    seen: list[bytes] = []
+    fabric.wire.attach("tester:a", seen.append)
+    fabric.wire.attach("tester:b", lambda frame: None)
+    cables = [["card0:1", "tester:a"], ["card0:0", "tester:b"]]
+    fabric.wire.apply([{"kind": "cable", "ends": ends} for ends in cables])
+    guest.write(reg.FEATURE_CFG, 1 << 20 | 0b01)
+    fabric.inject("card0:0", frame(MAC0))
+    fabric.engine.poll()
+    assert [one[:6] for one in seen] == [MAC0]
+
+
 def test_bridging_with_a_loop_ends(fabric: Fabric, guest: Guest, frame: Build) -> None:
     """Ports bridged and cabled to each other are a loop: the frame does not live for ever."""
     guest.write(reg.FEATURE_CFG, reg.FEATURE_CFG.mask("BRIDGE"))

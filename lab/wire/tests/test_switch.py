@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from lab.wire import segments
+from lab.wire.fabric import Fabric
 from lab.wire.frame import intact, seal, tag
 from lab.wire.segments import Switch
 from lab.wire.switch import TABLE_SIZE, LearningSwitch
@@ -80,6 +81,23 @@ def test_access_and_trunk() -> None:
     assert mixed.forward("tester:trunk", frame(ALL, B)) == []
     assert mixed.forward("tester:access", frame(ALL, A, 20)) == []
     assert mixed.counters.vlan_refused == 2
+
+
+def test_closed_vlans_on_a_lab(fabric: Fabric) -> None:
+    """On either data path: a port hears and is heard in its own VLANs only, and refusals are counted."""
+    ports = [("tester:a", 10, []), ("tester:b", 10, []), ("tester:c", 20, [30])]
+    seen: dict[str, list[bytes]] = {end: [] for end, _, _ in ports}
+    for end, frames in seen.items():
+        fabric.wire.attach(end, frames.append)
+    fabric.wire.apply(
+        [{"kind": "switch", "name": "s", "ports": [{"end": e, "pvid": p, "tagged": t} for e, p, t in ports]}]
+    )
+    for vlan in (None, 20, 30):
+        fabric.wire.send("tester:a", frame(ALL, A, vlan))
+    fabric.wire.send("tester:c", frame(ALL, C, 30))
+    fabric.engine.poll()
+    assert {end: len(frames) for end, frames in seen.items()} == {"tester:a": 0, "tester:b": 1, "tester:c": 0}
+    assert fabric.counters()["switch:s"]["vlan_refused"] == 2
 
 
 def test_bad_frames_go_nowhere(three: LearningSwitch) -> None:
