@@ -15,7 +15,7 @@ JUNIT := out/junit
 MAKE_HERE := $(MAKE) --no-print-directory
 # What needs root: it installs packages, makes namespaces, or runs the lab.
 AS_ROOT := bootstrap lab-up lab-down lab-status lab-shell lab-check images image-verify image-test kernels lock unit \
-	suites again fuzz hostile soak bench nightly nightly-install nightly-remove nightly-status lint docs report report-test test
+	suites again fuzz hostile soak mutants bench nightly nightly-install nightly-remove nightly-status lint docs report report-test test
 
 .DEFAULT_GOAL := help
 .PHONY: help $(AS_ROOT)
@@ -102,6 +102,9 @@ soak: lab-up ## send SOAK=1000 megabytes each way by TCP under every disturbance
 	@$(PYTEST) $(JUNIT)/soak.xml --record soak suites/exasock/test_tcp_volumes.py suites/exasock/test_tcp_reports.py \
 		-k "everything_that_can_happen or come_and_go" --first-seed $(SEED) --megabytes $(SOAK) \
 		--connections $(shell expr $(SOAK) \* 100)
+
+mutants: bootstrap ## put deliberate defects into a copy, one by one, and show which tests notice; ONLY="wire card" tries some
+	@$(PYTHON) -m suites.mutants $(ONLY)
 
 bench: ## measure; print a table, write out/bench.json; ONLY="send receive" measures some
 	@lab/bootstrap.sh bench
