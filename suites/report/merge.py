@@ -218,7 +218,7 @@ def verdict(parts: Sequence[Part], expected: Sequence[str] = PARTS) -> Verdict:
         elif part.status == "error" and not any(told.last.bad for told in part.tests.values()):
             doubts.append(f"{part.label}: pytest ended with status {part.first.exit_status}")
         if part.selection:
-            doubts.append(f"{part.label}: only what was asked for was run: {part.selection}")
+            doubts.append(f"{part.label}: only a selection was run: {part.selection}")
     there = {part.name for part in parts}
     doubts += [f"no run of {name} is recorded" for name in expected if name not in there]
     newest = max(parts, key=lambda part: when(part.first.started)) if parts else None

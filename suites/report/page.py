@@ -344,13 +344,13 @@ def plots(report: Report) -> list[tuple[str, str, list[Markup]]]:
         for chart in source.memory_over_namespaces()
     ]
     told = [
-        ("Cost of a packet among so many namespaces", "A line that does not rise is rule N11.", over),
-        ("Life of so many namespaces", "", life),
+        ("Cost of a packet by number of namespaces", "Rule N11: the line must not rise.", over),
+        ("Creating and removing namespaces", "", life),
         ("Latency distributions", "", spread),
         ("Rates", "A line across a bar is its goal.", rates),
         ("Memory", "", memory),
     ]
-    nothing = "The bench has measured nothing of this kind." if report.bench else missing
+    nothing = "The bench has no figures of this kind." if report.bench else missing
     return [(title, note if svgs else nothing, [picture(one) for one in svgs]) for title, note, svgs in told]
 
 

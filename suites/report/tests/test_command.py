@@ -140,4 +140,4 @@ def test_parts_of_other_sources_are_named_not_shown(tmp_path: Path) -> None:
     keep(tmp_path, record(sample("test_a")), record(sample("test_f"), part="fuzz", tree="bbbb"))
     report = make(tmp_path)
     assert [part.name for part in report.parts] == ["suites"]
-    assert "Not shown, as they were last run on other sources: fuzz" in page.render(report)
+    assert "Not shown because they last ran on other sources: fuzz" in page.render(report)

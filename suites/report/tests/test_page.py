@@ -189,8 +189,8 @@ def test_only_what_packets_cost_is_rule_n11() -> None:
     names = {"udp_kernel_ns2_rtt_us": 7, "udp_kernel_ns258_rtt_us": 9, "ns2_create_s": 1, "ns512_create_s": 9}
     bench = figures.Figures([figures.parse(name, value) for name, value in names.items()])
     _text, parsed = rendered(record(sample("test_a")), bench=bench)
-    costs, _, life = parsed.text.partition("Life of so many namespaces")
-    assert costs.count("A line that does not rise is rule N11.") == 1 and "rule N11" not in life
+    costs, _, life = parsed.text.partition("Creating and removing namespaces")
+    assert costs.count("Rule N11: the line must not rise.") == 1 and "rule N11" not in life
     assert "rtt, µs" in costs and "create, s" in life and "create, s" not in costs
 
 
@@ -209,12 +209,12 @@ def test_empty_states_are_said_plainly() -> None:
     """One kind of card, nothing earlier, no figures, no failure."""
     _text, parsed = rendered(record(sample("test_a")))
     for words in (
-        "No test failed, and none is flaky.",
-        "Nothing earlier is recorded of: suites, emulated card.",
+        "No test failed or is flaky.",
+        "No earlier run is recorded of: suites, emulated card.",
         "There is no bench.json: make bench measures.",
         "Only the emulated card was tested",
-        "Every test passed every time",
-        "No test of this run drew a topology.",
+        "Every test passed in every run",
+        "No test of this run has a topology.",
         "no test of this run names it",
     ):
         assert words in parsed.text
@@ -223,7 +223,7 @@ def test_empty_states_are_said_plainly() -> None:
 
 def test_native_parts_alone_make_a_page() -> None:
     _text, parsed = rendered(record(sample("lab/tests/test_a.py::test_b", card=""), part="unit", card=""))
-    assert "No test of this run was made on a card." in parsed.text
+    assert "No test of this run used a card." in parsed.text
 
 
 def test_problems_are_shown_where_the_verdict_is() -> None:
