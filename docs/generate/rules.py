@@ -1,4 +1,4 @@
-"""``reference/rule-tests``: which tests name each rule in what they say of themselves."""
+"""``reference/rule-tests``: which tests and measures name each rule in what they say of themselves."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ def rules() -> dict[str, str]:
 
 
 def naming() -> dict[str, list[tuple[str, str]]]:
-    """By rule: (test, what it says) of each test whose docstring, or its file's, names the rule."""
+    """By rule: (test, what it says) of each test, or measure of the bench, whose docstring names the rule."""
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for path in sorted((ROOT / "suites").rglob("test_*.py")):
+    measures = sorted((ROOT / "suites/bench").glob("*.py"))
+    for path in [*sorted((ROOT / "suites").rglob("test_*.py")), *measures]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            if isinstance(node, ast.FunctionDef) and (path in measures or node.name.startswith("test_")):
                 told = ast.get_docstring(node) or ""
                 for rule in dict.fromkeys(RULE.findall(told)):
                     found[rule].append((f"`{path.relative_to(ROOT)}::{node.name}`", told.replace("``", "`")))
@@ -37,10 +38,15 @@ def page() -> str:
     tests = naming()
     parts = [
         "# Tests by rule\n",
-        "Made from the tests: each test that names the rule. [Rules](../rules.md) defines them.\n",
+        "Made from the code: each test, and each measure of `make bench`, that names the rule."
+        " [Rules](../rules.md) defines them.\n",
     ]
     for rule, told in rules().items():
         parts.append(f"## {rule}\n\n{told.replace('](reference/', '](')}\n")
         rows = [(name, what) for name, what in tests[rule]]
-        parts.append(table(("test", "what it shows"), rows) if rows else "No test names this rule.\n")
+        parts.append(
+            table(("test or measure", "what it shows"), rows)
+            if rows
+            else "No test or measure names this rule.\n"
+        )
     return "\n".join(parts)
