@@ -90,7 +90,7 @@ def down(paths: Paths) -> None:
     """Stop the lab. Its logs and captures stay in out/labs."""
     from lab import api
 
-    with console.step(f"taking lab {paths.name} down"):
+    with console.step(f"stopping lab {paths.name}"):
         was_up = api.down(paths.name)
     console.out.print(f"lab {paths.name} is down" if was_up else f"lab {paths.name} was not up")
 
@@ -187,13 +187,13 @@ def replay(paths: Paths, bundle: Path) -> None:
     if what.topology is not None:
         click.echo(str(what.topology))
     else:
-        click.echo("the test had no topology of its own: the lab is up as it was")
+        click.echo("the test had no topology of its own: the lab has the wiring and the seed of that run")
     for difference in changed:
         console.warn(difference)
     prefix = f".venv/bin/python -m lab --name {paths.name}"
     click.echo(f"\nthe test    {what.command(paths.name)}")
     click.echo(f"get in      {prefix} shell")
-    click.echo(f"take away   {prefix} down")
+    click.echo(f"stop it     {prefix} down")
 
 
 def draw(paths: Paths, state: State) -> None:
@@ -306,7 +306,7 @@ def leases() -> None:
 
     folder = config.load().leases if config.named() is not None else None
     for claim in lease.all_of(folder) if folder is not None else ():
-        console.out.print(f"lease {claim}", markup=False)
+        console.out.print(f"reservation {claim}", markup=False)
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ class Lost(LabError):
 
     def __init__(self, name: str, by: Claim | None) -> None:
         super().__init__(
-            f"the lease of {name} was lost" + (f" to {by.holder}" if by else ": its file is gone"),
+            f"the reservation of {name} was lost" + (f" to {by.holder}" if by else ": its file is gone"),
             hint="stop using the card; this machine may have been suspended, or cut off from the"
             " directory of reservations",
         )

@@ -179,7 +179,7 @@ class Supervisor:
         self._lifeline.close()
         self._lifeline = None
         if not self._released:
-            print("the command that started this lab went away: stopping", flush=True)
+            print("the command that started this lab ended: stopping", flush=True)
             self._stop.set()
 
     async def _start(self) -> None:
@@ -221,7 +221,7 @@ class Supervisor:
 
     def _on_lost(self, name: str) -> None:
         """Somebody else has the card by right: ours ends, at once."""
-        self.state.error = f"the lease of {name} was lost: the lab ended"
+        self.state.error = f"the reservation of {name} was lost: the lab ended"
         print(self.state.error, file=sys.stderr, flush=True)
         self._stop.set()
 

@@ -336,7 +336,7 @@ def already(paths: Paths, wanted: str, renew: bool, kernel: str | None = None) -
                 hint="make lab-down lab-up replaces it",
             )
             return state
-        console.say(f"lab {paths.name} is up with another image, configuration or profile: replacing it")
+        console.say(f"lab {paths.name} is up with another image, configuration or profile: restarting it")
     else:
         console.warn(f"lab {paths.name} is {problem or state.phase}: replacing it")
     end(paths)

@@ -262,14 +262,14 @@ def healthy(request: pytest.FixtureRequest, record_property: Any) -> Iterator[No
         yield
         return
     session: Session = request.getfixturevalue("session")
-    with timeline.step("looking at the guest"):
+    with timeline.step("snapshot of the guest"):
         checkup = health.Checkup(session)
     request.node.stash[_CHECKUP] = checkup
     recorder.notes(request.node).card = card_told(request.config, session.lab)
     yield
     marker = request.node.get_closest_marker("expects")
     soils = request.node.get_closest_marker("soils")
-    with timeline.step("the guest's health"):
+    with timeline.step("health check of the guest"):
         findings = checkup.findings(marker.args if marker else (), soiled=soils is not None)
     note(request.node, session, checkup)
     if soils and not findings:

@@ -76,7 +76,7 @@ class Checkup:
         ]
         alive = set(after["alive"]) - set(before["alive"])
         if alive:
-            found.append(f"{len(alive)} deleted namespaces are still alive: something pins them (N7)")
+            found.append(f"{len(alive)} deleted namespaces are still alive: a reference pins them (N7)")
         for family, count in after["sockets"].items():
             if count > before["sockets"].get(family, 0):
                 found.append(f"{count - before['sockets'].get(family, 0)} leaked {family} sockets")

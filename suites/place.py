@@ -71,7 +71,7 @@ class Placed:
 
     def destroy(self) -> None:
         """Take everything away, the last first; quick when that was done."""
-        with timeline.step(f"taking {self.topology.name} away"):
+        with timeline.step(f"removing {self.topology.name}"):
             self._undo.close()
 
     def device(self, namespace: Namespace, device: Device) -> str:

@@ -65,14 +65,14 @@ def install(config: Config) -> None:
     """Add a systemd timer, as [nightly] of lab/lab.toml says. Run it again after a change there."""
     _root()
     at = units.install(paths.ROOT, config.nightly)
-    console.out.print(f"the night runs next at {at}; results: {night.results(config.nightly)}")
+    console.out.print(f"the next nightly run starts at {at}; results: {night.results(config.nightly)}")
 
 
 @cli.command()
 def remove() -> None:
     """Delete the systemd timer. Results stay."""
     _root()
-    console.out.print("removed" if units.remove(paths.ROOT) else "no night was installed")
+    console.out.print("removed" if units.remove(paths.ROOT) else "no nightly run was installed")
 
 
 @cli.command()
@@ -82,7 +82,7 @@ def status(config: Config, nights: int) -> None:
     """Show the last nightly runs, step by step."""
     found = diary.nights(night.results(config.nightly))
     if not found:
-        console.out.print(f"no night is kept in {night.results(config.nightly)}")
+        console.out.print(f"no nightly run is kept in {night.results(config.nightly)}")
     for one in found[-nights:]:
         console.out.print(str(one), markup=False)
 

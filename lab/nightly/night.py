@@ -100,7 +100,7 @@ class Night:
             return
         minutes = self.settings.patience_minutes * 60
         if self.diary.has(f"{kind} suites"):
-            console.say(f"the {kind} suites have run, before the night was cut off")
+            console.say(f"the {kind} suites ran before the interruption")
         elif not self.healthy(kind, name):
             self.diary.note(Entry(f"{kind} suites", "broken", 0.0, "the lab is not healthy"))
         else:
@@ -269,13 +269,13 @@ def run(
     where = results(config.nightly)
     old = diaries.unfinished(where, commit())
     if resume and old is None:
-        console.say("no night was cut off: nothing to go on with")
+        console.say("no nightly run was interrupted: nothing to resume")
         return PASSED
     if old is None and config.nightly.before:
         _before(config.nightly.before)
     diary = old or diaries.begin(where, commit())
     if old is not None:
-        console.say(f"going on with the night of {old.name}")
+        console.say(f"resuming the nightly run {old.name}")
     held: list[lease.Lease] = []
     try:
         _lease(config, diary, held, on_lost)

@@ -72,7 +72,7 @@ def _apply(machine: str | None, file: Path | None, *, dry: bool) -> None:
     host, cards = _chosen(machine, file)
     found = roles.find(host, cards)
     if found.given:
-        console.say(f"{host} has the datapath already, not by us: it stays as it is")
+        console.say(f"{host} has the datapath already, installed by other means: it is not changed")
     changes = roles.apply(found, roles.wanted(found), dry=dry)
     _tell(changes, f"{host} has all of it: nothing to change", f"{host}", dry)
 

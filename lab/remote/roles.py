@@ -71,7 +71,7 @@ class Wanted:
 
 def find(where: str, cards: Sequence[str] = ()) -> Machine:
     """Look around on a machine. Raises ``LabError`` when it cannot be reached, or not as root."""
-    with step(f"looking around on {where}"):
+    with step(f"inspecting {where}"):
         with link.agent_on(where) as agent:
             seen = _look(agent, cards)
         if seen["uid"] == 0:
@@ -144,7 +144,7 @@ def remove(machine: Machine, *, dry: bool = False) -> list[Change]:
             f"{machine.host}: process {pid} ({name}) has accelerated sockets",
             hint=f"end what uses the card, there: `kill {pid}`, or stop its service; or make lab-down",
         )
-    with step(f"having {machine.host} to ourselves"), link.agent_on(machine.host, machine.sudo) as agent:
+    with step(f"claiming {machine.host}"), link.agent_on(machine.host, machine.sudo) as agent:
         agent.load(*CARRIED, journal, card, tester, used, borrowed, held)
         refused = None if dry else agent.call(held.release, timeout=LOOK)
     if refused is not None:

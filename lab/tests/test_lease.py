@@ -129,7 +129,7 @@ def test_a_stopped_holder_finds_the_fence(tmp_path: Path) -> None:
     os.kill(first.process.pid, signal.SIGSTOP)
     with take(tmp_path, wait=60.0) as held:
         os.kill(first.process.pid, signal.SIGCONT)
-        assert first.finish()[-1].startswith(f"lost the lease of card was lost to {lease.me()}")
+        assert first.finish()[-1].startswith(f"lost the reservation of card was lost to {lease.me()}")
         held.check()
         assert held.claim.number == 2
         assert not held.lost.is_set()

@@ -305,7 +305,7 @@ def test_a_lease_is_held_while_the_lab_is_up(lab: Paths, tmp_path: Path) -> None
     follower = lease.Claim("card", 3, "another", "somebody@elsewhere", "a night", "now")
     (tmp_path / "card.000003").write_text(json.dumps(vars(follower)))
     Deadline("the lab to end", 60.0).wait_until(lambda: not states.is_alive(lab))
-    assert "lease of card was lost" in str(states.read(lab).error)
+    assert "reservation of card was lost" in str(states.read(lab).error)
     assert_nothing_left(lab)
 
 

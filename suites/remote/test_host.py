@@ -92,7 +92,7 @@ def applied(request: pytest.FixtureRequest, machine: Path) -> Iterator[Path]:
         yield machine
         return
     planned = run(*LAB, "host", "plan", "--config", str(machine), seconds=60)
-    assert "the datapath already, not by us" in planned.stderr
+    assert "the datapath already, installed by other means" in planned.stderr
     assert "network_tools: Size the kernel's tables" in planned.stdout and "install" not in planned.stdout
     assert on_carrier(STATE) == before
     run(*LAB, "host", "apply", "--config", str(machine), seconds=60)
@@ -121,7 +121,7 @@ def test_the_suites_do_not_know(applied: Path) -> None:
         skipped = re.findall(r"^SKIPPED .*: (.*)$", done.stdout, re.MULTILINE)
         assert set(skipped) <= {"needs a card that is emulated; this lab's is stand-in"}
         again = run(*LAB, "up", "--config", str(applied), seconds=20)
-        assert "looking around" in again.stderr and "taking the card" not in again.stderr
+        assert "inspecting" in again.stderr and "taking the card" not in again.stderr
     finally:
         run(*LAB, "down", seconds=10)
     assert on_carrier(STATE) == before
