@@ -44,7 +44,7 @@ lab-up: bootstrap ## start the lab: install, build and boot what is needed; quic
 lab-down: bootstrap ## stop the lab; logs and captures stay in out/labs
 	@$(PYTHON) -m lab down
 
-lab-status: bootstrap ## state of the lab: its parts, and which of them died
+lab-status: bootstrap ## show the parts of the lab, and which of them died
 	@$(PYTHON) -m lab status
 
 lab-shell: bootstrap ## open a shell in the guest
