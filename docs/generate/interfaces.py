@@ -126,20 +126,22 @@ def names(table_name: str) -> dict[str, str]:
     return dict(re.findall(r"\[(\w+)\] = \"(.*?)\"", body[1]))
 
 
+def commented(header: str, enum: str, words: dict[str, str]) -> list[tuple[str, ...]]:
+    """(name, meaning) of each member that has a name, but for the one that stands for no reason at all."""
+    comments = enumeration(header, enum)
+    named = {member: word for member, word in words.items() if word != "none"}
+    if missing := named.keys() ^ comments.keys():
+        raise Undocumented(f"{HEADERS}{header}: {sorted(missing)} have no comment on their line, or no name")
+    return [(f"`{word}`", comments[member]) for member, word in named.items()]
+
+
 def reasons() -> list[tuple[str, ...]]:
-    comments = enumeration("exasock_abi.h", "exasock_reason")
-    return [
-        (f"`{word}`", comments[member])
-        for member, word in names("exasock_reasons").items()
-        if member in comments
-    ]
+    return commented("exasock_abi.h", "exasock_reason", names("exasock_reasons"))
 
 
 def stream_reasons() -> list[tuple[str, ...]]:
-    comments = enumeration("exasock_stream.h", "exasock_stream_reason")
-    source = read("datapath/tools/reasons.h") + read("datapath/tools/streams.c")
-    words = dict(re.findall(r"\[(EXASOCK_S_\w+?)(?: - \w+)?\] = \"(.*?)\"", source))
-    return [(f"`{words.get(member, member)}`", text) for member, text in comments.items()]
+    words = re.findall(r"\[(EXASOCK_S_\w+)\] = \"(.*?)\"", read("datapath/tools/streams.c"))
+    return commented("exasock_stream.h", "exasock_stream_reason", dict(words))
 
 
 def refusals() -> list[tuple[str, ...]]:
