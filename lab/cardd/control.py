@@ -40,6 +40,8 @@ class Control:
 
     def __init__(self, path: Path | str, timeout: float = TIMEOUT) -> None:
         self.path = Path(path)
+        #: Rules that were replaced through this connection, and on how many frames each had acted.
+        self.replaced: list[dict[str, Any]] = []
         self._ids = itertools.count(1)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
@@ -105,8 +107,8 @@ class Control:
         self.call("link", end=end, up=up)
 
     def rules(self, end: str, rules: Iterable[Mapping[str, Any]]) -> None:
-        """Replace the rules of an end (:mod:`lab.wire.rules`)."""
-        self.call("rules", end=end, rules=[dict(rule) for rule in rules])
+        """Replace the rules of an end (:mod:`lab.wire.rules`); what those it had did is in ``replaced``."""
+        self.replaced += self.call("rules", end=end, rules=[dict(rule) for rule in rules])
 
     def inject(self, end: str, frame: bytes, sealed: bool = False) -> None:
         """A frame arrives at a port (or leaves a tester) out of nowhere; ``sealed``: it has its FCS."""

@@ -194,8 +194,8 @@ class Daemon:
     def _link(self, end: str, up: bool) -> None:
         self.fabric.link(end, bool(up))
 
-    def _rules(self, end: str, rules: list[dict[str, Any]]) -> None:
-        self.fabric.rules(end, rules)
+    def _rules(self, end: str, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return self.fabric.rules(end, rules)
 
     def _inject(self, end: str, frame: str, sealed: bool = False) -> None:
         self.fabric.inject(end, bytes.fromhex(frame), sealed)

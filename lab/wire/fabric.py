@@ -239,9 +239,9 @@ class Fabric:
 
         self.timers.after(down_s, plug)
 
-    def rules(self, end: str, rules: Iterable[Mapping[str, Any]]) -> None:
-        """Replace the rules of an end (:mod:`lab.wire.rules`)."""
-        self.wire.rules(end, rules)
+    def rules(self, end: str, rules: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Replace the rules of an end (:mod:`lab.wire.rules`); returns what those it had did."""
+        return self.wire.rules(end, rules)
 
     def inject(self, end: str, frame: bytes, sealed: bool = False) -> None:
         """A frame arrives at a port out of nowhere, or is sent by a tester.

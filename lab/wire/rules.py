@@ -164,6 +164,10 @@ class RuleSet:
         self._waiting: dict[int, tuple[Timer, int, bytes]] = {}
         self._tokens = 0
 
+    def acted(self) -> list[tuple[str, int]]:
+        """The kind of each rule, and on how many frames it has acted."""
+        return [(stage.rule.kind, stage.acted) for stage in self._stages]
+
     def process(self, frame: bytes) -> None:
         """Take in the next frame."""
         number = self.counters.seen

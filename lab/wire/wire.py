@@ -124,11 +124,19 @@ class Wire:
         """Whether the end sees a link now."""
         return self._end(name).carrier
 
-    def rules(self, name: str, rules: Iterable[Mapping[str, Any]]) -> None:
-        """Set the end's rules, in place of those it had; frames held by those go on their way."""
+    def rules(self, name: str, rules: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Set the end's rules, in place of those it had; frames held by those go on their way.
+
+        Returns what those were: {"end", "direction", "kind", "acted": on so many frames}.
+        """
         end = self._end(name)
         parsed = wire_rules.parse(rules)
         old = list(end.rules.values())
+        told = [
+            {"end": name, "direction": direction, "kind": kind, "acted": acted}
+            for direction, ruleset in end.rules.items()
+            for kind, acted in ruleset.acted()
+        ]
         end.rules = {}
         exits = {"tx": self._forward, "rx": self._arrive}
         for direction, leave in exits.items():
@@ -142,6 +150,7 @@ class Wire:
         self._ruled(end)
         for ruleset in old:
             ruleset.close()
+        return told
 
     def send(self, name: str, frame: bytes) -> None:
         """The end sends a frame (with FCS); one too short or too long to be carried is refused."""

@@ -122,3 +122,16 @@ def test_bad_rules_are_refused(bad: dict[str, Any]) -> None:
     """Data from outside is checked."""
     with pytest.raises(ValidationError):
         rules.parse([bad])
+
+
+def test_replaced_rules_tell_what_they_did(fabric: Fabric, guest: Guest, frame: Build) -> None:
+    """Each by itself, in order; one that no frame has met says so."""
+    end = "card0:0"
+    assert fabric.rules(end, [{"kind": "loss", "count": 2}, {"kind": "corrupt", "direction": "rx"}]) == []
+    for _ in range(3):
+        guest.send(frame(OTHER))
+        fabric.poll()
+    assert fabric.rules(end, []) == [
+        {"end": end, "direction": "tx", "kind": "loss", "acted": 2},
+        {"end": end, "direction": "rx", "kind": "corrupt", "acted": 0},
+    ]
