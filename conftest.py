@@ -1,8 +1,10 @@
-"""Every run of pytest in this checkout is recorded for the report: see ``suites/report/recorder.py``."""
+"""Every run of pytest in this checkout is recorded for the report (``suites/report/recorder.py``), and has a
+tier (``suites/tiers.py``).
+"""
 
 import pytest
 
-pytest_plugins = ["suites.report.recorder"]
+pytest_plugins = ["suites.tiers", "suites.report.recorder"]
 #: An example of another repository has a conftest of its own.
 collect_ignore = ["docs"]
 

@@ -165,14 +165,13 @@ def main() -> int:
     cases = []
     # Side by side, told in their own order: no check writes what another one reads.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(zip(CHECKS, pool.map(run, CHECKS), strict=True))
-    for check, (passed, output, seconds) in results:
-        failure = "" if passed else output or "it failed, and said nothing"
-        cases.append(junit.Case(check.name, seconds, failure))
-        print(f"{'ok  ' if passed else 'FAIL'} {check.name:15} {seconds:6.1f} s", flush=True)
-        if not passed:
-            failed += 1
-            print(output, flush=True)
+        for check, (passed, output, seconds) in zip(CHECKS, pool.map(run, CHECKS), strict=True):
+            failure = "" if passed else output or "it failed, and said nothing"
+            cases.append(junit.Case(check.name, seconds, failure))
+            print(f"{'ok  ' if passed else 'FAIL'} {check.name:15} {seconds:6.1f} s", flush=True)
+            if not passed:
+                failed += 1
+                print(output, flush=True)
     junit.write(ROOT / "out/junit/lint.xml", "lint", cases, began, source())
     return 1 if failed else 0
 

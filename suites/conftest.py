@@ -34,7 +34,8 @@ from lab import api, console, state
 from lab import config as configs
 from lab.errors import LabError
 from lab.paths import Paths
-from suites import bundle, cabling, drawing, health, stop, timeline
+from suites import bundle, cabling, drawing, health, share, stop, tiers, timeline
+from suites import patience as patience_kinds
 from suites import topology as topologies
 from suites.guest import health as guest_health
 from suites.outside import Outside
@@ -53,17 +54,19 @@ from suites.session import (
 from suites.topology import Topology
 from suites.traffic import Traffic
 
-#: What other kinds of sockets than the kernel's prove nothing more about, by what a test's parameters are:
-#: TCP in great numbers, of which few at a time are taken; and the greatest number of namespaces: minutes.
-KERNEL_ALONE: tuple[Callable[[dict[str, Any]], bool], ...] = (
-    lambda given: given.get("kind") == "tcp" and given.get("count", 0) > 16,
-    lambda given: given.get("count", 0) == 512,
-)
+#: What other kinds of sockets than the kernel's are not run with, by what a test's parameters are, and why.
+KERNEL_ALONE: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "of many connections few at a time are taken": lambda given: (
+        given.get("kind") == "tcp" and given.get("count", 0) > 16
+    ),
+    "with 512 namespaces it takes minutes more": lambda given: given.get("count", 0) == 512,
+}
 #: Options that choose what a test does: a replay needs the same.
 REPLAYED = ("--seeds", "--first-seed", "--fuzz-seconds", "--attack-seconds", "--connections", "--megabytes")
 _TOPOLOGY = pytest.StashKey[Topology]()
 _CHECKUP = pytest.StashKey[health.Checkup]()
 _FIGURES = pytest.StashKey[list[Any]]()
+_PASSED = pytest.StashKey[bool]()
 _SESSION = pytest.StashKey[Session]()
 _ORIGIN = "exalab_origin"
 
@@ -89,6 +92,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--stand-in", action="store_true", help="the real card is a stand-in; the report says so")
     group.addoption(
         "--topology-only", action="store_true", help="draw the topology of each test and run nothing"
+    )
+    group.addoption(
+        "--patience",
+        choices=patience_kinds.PATIENCES,
+        default="",
+        help="how long the datapath waits for a process, in tests that do not choose (suites/patience.py)",
     )
 
 
@@ -123,6 +132,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "soils(why): leaves the guest unusable on purpose; it is replaced without complaint",
         "card(kind): needs this kind of card (emulated, real); skipped on another",
         "needs(capability, ...): of the card: clock, steering, hash; skipped on one without",
+        "may_not_act(why): rules of the wire that this test sets need not do anything",
+        "past(udp_received=share, ..., why=): of its traffic at least so much must go past the kernel",
+        "by_kernel(why): nothing of its traffic can go past the kernel",
+        "patience(name, ...): run with each of these (suites/patience.py) where sockets are accelerated",
         "accelerated: about something that only accelerated sockets have",
         "accelerated_differs(why): a deliberate difference between kernel and accelerated sockets (N10)",
     ):
@@ -134,19 +147,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         accelerated = metafunc.definition.get_closest_marker("accelerated") is not None
         kinds = [kind for kind in SOCKET_KINDS if not accelerated or kind is not KERNEL]
         metafunc.parametrize("sockets", kinds, ids=lambda kind: kind.name, indirect=True, scope="session")
+    patiences = metafunc.definition.get_closest_marker("patience")
+    if patiences is not None:
+        metafunc.parametrize("patience", patiences.args, indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what ``KERNEL_ALONE`` says."""
-    left_out = []
+    why: dict[pytest.Item, str] = {}
     for item in items:
         given: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
         kind = given.get("sockets", KERNEL)
-        if kind is not KERNEL and any(alone(given) for alone in KERNEL_ALONE):
-            left_out.append(item)
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        patiences = item.get_closest_marker("patience")
+        if kind is KERNEL:
+            if "sockets" in given and patiences and given["patience"] != patiences.args[0]:
+                why[item] = "through exasock only: the kernel's sockets do not wait for a process"
+        else:
+            reasons = [told for told, is_so in KERNEL_ALONE.items() if is_so(given)]
+            if reasons:
+                why[item] = f"through the kernel only: {'; '.join(reasons)}"
+    tiers.leave_out(config, items, why)
 
 
 # --- the lab ------------------------------------------------------------------------------------------------
@@ -265,6 +285,7 @@ def healthy(request: pytest.FixtureRequest, record_property: Any) -> Iterator[No
     with timeline.step("snapshot of the guest"):
         checkup = health.Checkup(session)
     request.node.stash[_CHECKUP] = checkup
+    session.control.replaced.clear()
     recorder.notes(request.node).card = card_told(request.config, session.lab)
     yield
     marker = request.node.get_closest_marker("expects")
@@ -272,6 +293,7 @@ def healthy(request: pytest.FixtureRequest, record_property: Any) -> Iterator[No
     with timeline.step("health check of the guest"):
         findings = checkup.findings(marker.args if marker else (), soiled=soils is not None)
     note(request.node, session, checkup)
+    idle = never_acted(request.node, session)
     if soils and not findings:
         recorder.notes(request.node).guest_replaced = str(soils.args[0])
         session.replace(f"{request.node.nodeid}: {soils.args[0]}")
@@ -289,6 +311,19 @@ def healthy(request: pytest.FixtureRequest, record_property: Any) -> Iterator[No
         pytest.fail(
             f"health check after the test (the guest was replaced):\n  {text}\nbundle: {where}", False
         )
+    if idle:
+        pytest.fail(f"rules of the wire that never acted: {'; '.join(idle)}", False)
+
+
+def never_acted(item: pytest.Item, session: Session) -> list[str]:
+    """The rules of the wire that did nothing while they were set: their test proves less than it says."""
+    told = session.control.replaced
+    recorder.notes(item).rules_acted = [
+        f"{one['end']} {one['direction']} {one['kind']}: {one['acted']}" for one in told
+    ]
+    if item.get_closest_marker("may_not_act") or not item.stash.get(_PASSED, False):
+        return []
+    return [f"{one['kind']} at {one['end']}, {one['direction']}" for one in told if not one["acted"]]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -355,11 +390,37 @@ def place(
 
 
 @pytest.fixture
-def traffic(programs: Programs, place: object) -> Iterator[Traffic]:
+def patience(request: pytest.FixtureRequest) -> str:
+    """A key of ``PATIENCES``; empty: the test has not chosen."""
+    return str(getattr(request, "param", "") or request.config.getoption("--patience", default=""))
+
+
+@pytest.fixture
+def traffic(
+    request: pytest.FixtureRequest, session: Session, programs: Programs, patience: str, place: object
+) -> Iterator[Traffic]:
     """Echo servers and counting clients of this test; ended before the namespaces are."""
     traffic = Traffic(programs)
-    yield traffic
-    traffic.stop()
+    with patience_kinds.waiting(session, request.node, patience if traffic.accelerated else ""):
+        yield traffic
+        traffic.stop()
+    if traffic.accelerated:
+        note_share(request.node, traffic, patience)
+
+
+def note_share(item: pytest.Item, traffic: Traffic, patience: str) -> None:
+    """How much went past the kernel, for the record; too little fails a test that passed."""
+    told = recorder.notes(item)
+    told.past = share.ways(traffic.past)
+    by_kernel, asked = item.get_closest_marker("by_kernel"), item.get_closest_marker("past")
+    told.by_kernel = str(by_kernel.args[0]) if by_kernel else ""
+    least = dict(asked.kwargs) if asked else {}
+    told.past_why = str(least.pop("why", ""))
+    if not patience_kinds.is_exact(patience):
+        return
+    objections = share.objections(told.past, traffic.protocols, least, told.by_kernel)
+    if item.stash.get(_PASSED, False) and objections:
+        pytest.fail("too little went past the kernel:\n  " + "\n  ".join(objections), False)
 
 
 @pytest.fixture
@@ -423,6 +484,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """A failed test gets its bundle while everything still stands."""
     report = yield
     session = item.config.stash.get(_SESSION, None)
+    if report.when == "call":
+        item.stash[_PASSED] = report.passed
     if report.failed and report.when != "teardown" and session is not None:
         topology = item.stash.get(_TOPOLOGY, None)
         if topology is not None:

@@ -114,6 +114,10 @@ class Checkup:
                 grown = counters.get(counter, 0) - self.counters.get(card, {}).get(counter, 0)
                 if grown > 0 and not _meant(counter, expected):
                     found.append(f"{card}: {counter} grew by {grown}")
+        for end, counters in now.items():
+            found += [
+                f"{end}: rules were left ({name})" for name in ("rules_tx", "rules_rx") if name in counters
+            ]
         for line in log_since(self.log, self.log_size):
             if _LOG_ALARM.search(line) and not _meant(line, expected):
                 found.append(f"cardd: {line}")

@@ -23,15 +23,17 @@ from suites.guest import (
     iproute,
     messages,
     namespaces,
+    past,
     pump,
     records,
     sockets,
+    streams,
 )
 from suites.topology import Topology
 
 #: Modules of the agent itself, and of the programs that carry traffic, each after what it imports.
 AGENT_MODULES = (iproute, namespaces, sockets, health, exasock, capabilities)
-PROGRAM_MODULES = (records, sockets, echo, exchange, messages, dummy, pump)
+PROGRAM_MODULES = (exasock, streams, past, records, sockets, echo, exchange, messages, dummy, pump)
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ def second() -> Iterator[api.Lab]:
     assert remains() == []
 
 
+@pytest.mark.full("it boots machines more; two labs side by side are in core")
 def test_instructions_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lab of one line more tells how many instructions its guest has executed: three times the work, three
     times as many, whatever else runs here."""
@@ -103,6 +104,7 @@ def test_two_labs_side_by_side(session: Session, second: api.Lab) -> None:
     assert second.agent.hello.boot_id == boots[1]
 
 
+@pytest.mark.full("it boots machines more; two labs side by side are in core")
 def test_killed_machine_is_noticed_and_replaced(session: Session, second: api.Lab) -> None:
     """A QEMU that dies is said by `status` (which fails) and by the API, with a remedy; `up` replaces it."""
     sandbox = psutil.Process(second.state.parts["qemu"].pid)
@@ -121,6 +123,7 @@ def test_killed_machine_is_noticed_and_replaced(session: Session, second: api.La
         assert fresh.agent.request("ping") == "pong"
 
 
+@pytest.mark.full("it boots machines more; two labs side by side are in core")
 def test_restart_gives_a_fresh_guest(session: Session, second: api.Lab) -> None:
     """A restart boots the same image again with the same cards: what was written in the guest is gone."""
     before = second.agent.hello.boot_id
@@ -138,6 +141,7 @@ def cleared() -> Iterator[None]:
     run("down")
 
 
+@pytest.mark.full("it boots machines more; two labs side by side are in core")
 @pytest.mark.usefixtures("cleared")
 @pytest.mark.parametrize("moment", ["starting the cards", "booting the guest"])
 def test_ctrl_c_leaves_nothing(session: Session, moment: str) -> None:
@@ -163,6 +167,7 @@ def test_ctrl_c_leaves_nothing(session: Session, moment: str) -> None:
     assert not state.is_alive(Paths(NAME))
 
 
+@pytest.mark.full("it boots machines more; two labs side by side are in core")
 @pytest.mark.usefixtures("cleared")
 def test_killed_up_leaves_nothing(session: Session) -> None:
     """The same when `lab up` is killed without a chance to clean up."""

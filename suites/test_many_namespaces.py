@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from suites import tiers
 from suites.guest import health, namespaces
 from suites.outside import Outside
 from suites.place import Placed
@@ -85,7 +86,8 @@ def timed(note: Callable[[str, float], None], name: str, work: Callable[[], Any]
     return result
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.by_kernel("its only traffic is ICMP")
+@pytest.mark.parametrize("count", tiers.beyond([2, 16], COUNTS, "16 with more of them"))
 def test_created_used_at_once_destroyed(
     place: Place,
     traffic: Traffic,
@@ -95,8 +97,8 @@ def test_created_used_at_once_destroyed(
     record_property: Callable[[str, object], None],
     figures_table: list[Figures],
 ) -> None:
-    """N1, N5, N7: hundreds of namespaces are created, ping their neighbour outside all at once, and serve UDP
-    and TCP from one process that holds sockets in all of them; deleted, they are freed, every one."""
+    """N1, N5, N7: hundreds of namespaces are created, ping their neighbour outside all at once, and one
+    process listens with UDP and TCP sockets in all of them; deleted, they are freed, every one."""
     figures = Figures(session, record_property, count)
     figures_table.append(figures)
     for number in range(count):
@@ -115,7 +117,7 @@ def test_created_used_at_once_destroyed(
     assert session.agent.call(namespaces.alive) == session.baseline["alive"]
 
 
-@pytest.mark.parametrize("count", [2, 16, 128])
+@pytest.mark.parametrize("count", tiers.beyond([2, 16], [2, 16, 128], "128 overlapping ones are in core"))
 @pytest.mark.parametrize("kind", ["udp", "tcp"])
 def test_pairs_talk_at_once(place: Place, traffic: Traffic, wire: Outside, count: int, kind: str) -> None:
     """N1, N3: every namespace of one port talks with its partner on the other port at the same time; each
@@ -131,6 +133,7 @@ def test_pairs_talk_at_once(place: Place, traffic: Traffic, wire: Outside, count
     assert [leak for end in ("card0:0", "card0:1") for leak in oracle.leaks(end, wire.captured(end))] == []
 
 
+@pytest.mark.full("twenty generations; one of each topology is in core")
 def test_created_and_destroyed_again_and_again(place: Place, traffic: Traffic, session: Session) -> None:
     """N7: twenty generations of the same names, VLANs and addresses: nothing of one is left for the next."""
     wanted = Topology("a generation", side("n", "card0:0", 4, 1) + side("p", "card0:1", 4, 2))

@@ -158,6 +158,7 @@ def test_bad_frames_reported_by_the_card(
     traffic.exactly_once("udp", [(a, peer), (peer, a)], count=5)
 
 
+@pytest.mark.patience("patient", "shipped", "impatient")
 def test_reordering_and_delay(
     pair: tuple[Placed, Namespace, Namespace], session: Session, traffic: Traffic, defer: Defer
 ) -> None:

@@ -12,18 +12,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from suites import capture
+from suites import capture, tiers
 from suites.exasock.compare import SPINNING, Compared
 from suites.exasock.ends import LINKS, acquaint, peer, subject
 from suites.exasock.tcp_pair import KINDS, SIDES, Tcp, made
 from suites.guest import exasock
 from suites.outside import Outside
+from suites.patience import PATIENT, waiting
 from suites.place import Placed
 from suites.session import Session
 from suites.tcp_oracle import TcpOracle
 from suites.topology import INITIAL, Namespace, Topology
-
-PATIENCE = {"hold_us": 100_000, "fresh_us": 10_000_000}
 
 
 @pytest.fixture
@@ -36,20 +35,29 @@ def compared(session: Session, wire: Outside, patient: None, healthy: None) -> I
 
 
 @pytest.fixture
-def patient(session: Session, healthy: None, defer: Callable[..., None]) -> Iterator[None]:
-    """Set for the test, and as it was afterwards."""
+def patient(
+    request: pytest.FixtureRequest,
+    session: Session,
+    patience: str,
+    healthy: None,
+    defer: Callable[..., None],
+) -> Iterator[None]:
+    """Set for the test, and as it was afterwards; another patience where the test's marker asks for it."""
     session.agent.call(exasock.stamping, on=True)
     defer(session.agent.call, exasock.stamping, on=False)
-    before = {
-        name: session.agent.call(exasock.parameter, name=name, value=value)
-        for name, value in PATIENCE.items()
-    }
-    yield
-    for name, value in before.items():
-        session.agent.call(exasock.parameter, name=name, value=value)
+    chosen = patience if request.node.get_closest_marker("patience") else PATIENT
+    with waiting(session, request.node, chosen):
+        yield
 
 
-@pytest.fixture(params=[(where, link) for where in (INITIAL, "a") for link in LINKS], ids="-".join)
+@pytest.fixture(
+    params=tiers.beyond(
+        [(INITIAL, "port"), ("a", "vlan"), ("a", "macvlan")],
+        [(where, link) for where in (INITIAL, "a") for link in LINKS],
+        "each kind of device is in core once, the initial namespace once",
+    ),
+    ids="-".join,
+)
 def pair(
     request: pytest.FixtureRequest, place: Callable[[Topology], Placed], compared: Compared
 ) -> tuple[Placed, Namespace, Namespace]:
@@ -96,7 +104,11 @@ def examined(wire: Outside, session: Session) -> Iterator[Examined]:
     assert not found, f"{len(found)} objections of the oracle of TCP:\n" + "\n".join(found[:20])
 
 
-@pytest.fixture(params=list(SIDES))
+#: Where both ends are accelerated, each of them is.
+ONE_SIDE = "both ends accelerated at once are in core"
+
+
+@pytest.fixture(params=tiers.beyond(["both"], SIDES, ONE_SIDE))
 def tcp(
     request: pytest.FixtureRequest,
     session: Session,
@@ -107,7 +119,7 @@ def tcp(
     yield from made(session, place, compared, SIDES[request.param])
 
 
-@pytest.fixture(params=list(KINDS))
+@pytest.fixture(params=tiers.beyond(["kernel", "both"], KINDS, ONE_SIDE))
 def any_tcp(
     request: pytest.FixtureRequest,
     session: Session,

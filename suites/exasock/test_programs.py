@@ -202,6 +202,7 @@ def test_in_a_pair_of_namespaces(paired: Callable[[int], Pairs], program: Progra
     program(paired(1))
 
 
+@pytest.mark.full("64 times what is in core once")
 @pytest.mark.accelerated
 def test_in_64_overlapping_namespaces_at_once(paired: Callable[[int], Pairs]) -> None:
     """N3, N4, N5: each program in 64 namespaces with the same addresses, ports and devices, at once: each is

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from suites import tiers
 from suites.exasock import generate
 from suites.exasock.compare import Compared
 from suites.exasock.ends import acquaint
@@ -28,7 +29,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         first = metafunc.config.getoption("--first-seed", default=1)
         count = metafunc.config.getoption("--seeds", default=6)
-        metafunc.parametrize("seed", range(first, first + count), ids=lambda seed: f"seed{seed}")
+        seeds = range(first, first + count)
+        params = tiers.beyond(seeds[:2], seeds, "two seeds are in core")
+        metafunc.parametrize("seed", params, ids=lambda seed: f"seed{seed}")
 
 
 @pytest.fixture
@@ -39,6 +42,7 @@ def groups(place: Callable[[Topology], Placed], compared: Compared) -> Iterator[
     yield standing
 
 
+@pytest.mark.patience("patient", "shipped", "impatient")
 def test_a_random_program_sees_no_difference(
     groups: Placed, compared: Compared, session: Session, seed: int
 ) -> None:

@@ -18,7 +18,7 @@ from scapy.layers.l2 import Ether
 
 from lab.deadline import Deadline, scaled
 from lab.guest.client import Agent
-from suites import capture
+from suites import capture, tiers
 from suites.capture import Captured
 from suites.exasock import guest_streams, guest_tcp
 from suites.exasock.compare import Compared
@@ -92,7 +92,9 @@ IMPAIRMENTS: dict[str, list[Json]] = {
 
 
 @pytest.mark.expects("bad", "crc", "error", "drop")
-@pytest.mark.parametrize("impairment", IMPAIRMENTS)
+@pytest.mark.parametrize(
+    "impairment", tiers.beyond(["everything"], IMPAIRMENTS, "all of them at once are in core")
+)
 def test_a_wire_that_misbehaves(tcp: Tcp, defer: Defer, impairment: str) -> None:
     """Loss, duplication, reordering, delay and corruption, both ways: the kernel repairs what it must, and
     every byte is in its place."""

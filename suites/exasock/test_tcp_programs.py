@@ -309,6 +309,7 @@ def test_in_a_pair_of_namespaces(paired: Callable[[int], TcpPairs], program: Pro
     program(paired(1))
 
 
+@pytest.mark.full("several times what is in core once")
 def test_in_overlapping_namespaces_at_once(paired: Callable[[int], TcpPairs]) -> None:
     """N3, N4, N5: each program in several namespaces with the same addresses, ports and devices, at once."""
     pairs = paired(SEVERAL)

@@ -28,7 +28,11 @@ from suites.place import Placed
 from suites.session import KERNEL, Session
 from suites.topology import Topology
 
-pytestmark = pytest.mark.usefixtures("examined")
+pytestmark = [
+    pytest.mark.usefixtures("examined"),
+    pytest.mark.may_not_act("each rule is there for a moment only"),
+    pytest.mark.full("each of these things happens in a test of core by itself"),
+]
 Place = Callable[[Topology], Placed]
 Defer = Callable[..., None]
 Json = dict[str, Any]

@@ -16,7 +16,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from suites.guest import records, sockets
+from suites.guest import past, records, sockets
 
 Json = dict[str, Any]
 
@@ -69,13 +69,16 @@ def run(
     window: int = 4,
     total_window: int = 64,
     seconds: float = 30.0,
+    accelerated: bool = False,
 ) -> dict[str, Json]:
     """Exchange ``count`` records per client and wait for the answers.
 
     Items: {"name", "flow", "netns", "kind", "to", "port"} and optionally "source", "source_port", "device".
     ``window``: records under way per client; ``total_window``: over all of them, so that the clients do not
-    outrun the queues between them and the servers. Returns by name {"sent", "answers", "unique",
-    "tags": {tag: answers}, "errors": {errno: times}, "foreign", "missing": the first few sequence numbers}.
+    outrun the queues between them and the servers. ``accelerated``: what went past the kernel is kept in
+    ``past`` before the clients' sockets are closed, of the servers' sockets too. Returns by name {"sent",
+    "answers", "unique", "tags": {tag: answers}, "errors": {errno: times}, "foreign", "missing": the first few
+    sequence numbers}.
     """
     deadline = time.monotonic() + seconds
     clients: dict[int, Client] = {}
@@ -90,6 +93,8 @@ def run(
             clients[client.socket.fileno()] = client
             poller.register(client.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
         _pump(poller, clients, window, total_window, deadline)
+        if accelerated:
+            past.look()
     return {client.name: _told(client) for client in clients.values()}
 
 

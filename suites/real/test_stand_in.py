@@ -22,6 +22,8 @@ from suites import cabling
 from suites.real.stand_in import control as player
 from suites.session import Session
 
+pytestmark = pytest.mark.full("a second lab, and the suites in it")
+
 NAME = "stand-in"
 CABLES = ("exastand0", "exastand1")
 #: Of everything: a namespace answered from the wire, the wire misbehaving, and what needs an emulated card.

@@ -22,6 +22,8 @@ from suites.real import guest_trial as trial
 from suites.real.machine import DEVICE, MODULES, VENDOR, booted
 from suites.session import Session
 
+pytestmark = pytest.mark.full("two machines more, of the way to a real card")
+
 #: More changes than taking or giving back makes.
 MANY = 30
 

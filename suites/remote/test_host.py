@@ -26,6 +26,8 @@ from suites import cabling
 from suites.remote.carrier import ssh_config
 from suites.session import Session
 
+pytestmark = pytest.mark.full("two labs more, and the suites over SSH")
+
 CARRIER, NAME, ALIAS = "carrier", "over-ssh", "carrier-box"
 CABLES = ("exahost0", "exahost1")
 #: A namespace answered from the wire, and what needs an emulated card.

@@ -234,7 +234,9 @@ def verdict(parts: Sequence[Part], expected: Sequence[str] = PARTS) -> Verdict:
     if not total:
         return Verdict("incomplete", "no test was run", tuple(doubts))
     run = total - counts["skipped"]
+    tiers = {part.first.tier for part in parts if part.first.left_out}
+    of_tier = f" of the {min(tiers)} tier" if len(tiers) == 1 else " of several tiers" if tiers else ""
     skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
     if doubts:
-        return Verdict("incomplete", f"{run} tests passed{skipped}, with gaps", tuple(doubts))
-    return Verdict("passed", f"all {run} tests passed{skipped}")
+        return Verdict("incomplete", f"{run} tests{of_tier} passed{skipped}, with gaps", tuple(doubts))
+    return Verdict("passed", f"all {run} tests{of_tier} passed{skipped}")

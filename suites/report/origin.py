@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -115,6 +116,10 @@ def with_lab(origin: Origin, lab: Lab, card: str) -> Origin:
     for module, name in (("exanic", "driver exanic"), ("exasock", "exasock")):
         origin.versions[name] = module_version(lab, module)
     origin.cards = cards(lab, card)
+    origin.parameters = parameters(lab)
+    origin.not_shipped = {
+        name: value for name, value in shipped().items() if origin.parameters.get(name, value) != value
+    }
     if lab.paths.drawing.exists():
         origin.drawing = lab.paths.drawing.read_text(encoding="utf-8")
     return origin
@@ -131,6 +136,47 @@ def module_version(lab: Lab, module: str) -> str:
         if done.code == 0 and done.stdout.strip():
             found.append(done.stdout.strip() if file == "version" else f"(srcversion {done.stdout.strip()})")
     return " ".join(found) or "not loaded"
+
+
+#: Where each module's parameters are declared, with the values that are shipped.
+_MODULES = ("exanic", "exasock")
+_DECLARED = re.compile(r"^module_param(?:_named)?\((\w+), (?:(\w+), )?(\w+), 0\d+\);", re.MULTILINE)
+
+
+def parameters(lab: Lab) -> dict[str, str]:
+    """The parameters in force in the guest, by module and name ("exasock.hold_us")."""
+    command = 'for f in /sys/module/{exanic,exasock}/parameters/*; do echo "$f $(cat "$f")"; done'
+    try:
+        told = lab.agent.exec(["bash", "-c", command], timeout=30, check=False).stdout
+    except LabError as problem:
+        return {"all": f"the guest does not say: {problem.message}"}
+    found = {}
+    for line in told.splitlines():
+        path, _, value = line.partition(" ")
+        words = path.split("/")
+        if len(words) == 6 and words[5] != "*":
+            found[f"{words[3]}.{words[5]}"] = value
+    return found
+
+
+def shipped() -> dict[str, str]:
+    """The values that the modules' sources give their numeric and boolean parameters, as /sys shows them."""
+    found = {}
+    for module in _MODULES:
+        for file in sorted((ROOT / "datapath" / module).glob("*.c")):
+            text = file.read_text(encoding="utf-8")
+            for name, variable, kind in _DECLARED.findall(text):
+                given = re.search(
+                    rf"^(?:static )?[\w ]+\b{variable or name}(?: = (\w+))?;", text, re.MULTILINE
+                )
+                if given is not None and kind != "charp":
+                    found[f"{module}.{name}"] = _as_sysfs(given[1] or "0")
+    return found
+
+
+def _as_sysfs(value: str) -> str:
+    words = {"true": "Y", "false": "N"}
+    return words[value] if value in words else str(int(value, 0))
 
 
 def firmware_of(registers: Mapping[str, int]) -> str:

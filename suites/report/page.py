@@ -113,6 +113,15 @@ def worst(counts: Counter[Status]) -> Status:
     return next((one for one in (*order, *STATUSES) if counts[one]), "skipped")
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A test of a part that was not run, with its last verdict; ``when``: of the run that gave it."""
+
+    id: str
+    outcome: str = "absent"
+    when: str = ""
+
+
 @dataclass
 class Report:
     """Everything the template asks for. ``out``: the page's folder, which it links to files from."""
@@ -205,6 +214,26 @@ class Report:
         return found
 
     @cached_property
+    def left_out_tests(self) -> list[tuple[str, str, list[LeftOut]]]:
+        """What was deselected: its part, why, and each test with what its last run said."""
+        newest: dict[tuple[str, str], LeftOut] = {}
+        for record in self.history.records:
+            for test in record.tests:
+                newest[record.part, test.id] = LeftOut(test.id, test.outcome, record.started)
+        return [
+            (part.label, why, [newest.get((part.name, one), LeftOut(one)) for one in ids])
+            for part in self.parts
+            for why, ids in part.first.left_out.items()
+        ]
+
+    @cached_property
+    def not_shipped(self) -> dict[str, tuple[str, str]]:
+        """Parameters of the datapath that were others than the shipped ones: in force, shipped."""
+        origin = self.lab
+        names = origin.not_shipped if origin else {}
+        return {name: (origin.parameters[name], value) for name, value in names.items()} if origin else {}
+
+    @cached_property
     def by_rule(self) -> list[tuple[str, str, list[Told]]]:
         """Each rule, in words, with the tests that name it."""
         every = [told for part in self.parts for told in part.tests.values()]
@@ -267,6 +296,27 @@ class Report:
         if not path or not Path(path).exists():
             return ""
         return os.path.relpath(path, self.out)
+
+
+def shares(told: Sequence[Told]) -> list[str]:
+    """What the cases of a cell say of the share that went past the kernel, the least and the most of each
+    way; and of how many of them nothing can."""
+    found: dict[str, list[float]] = {}
+    for one in told:
+        for name, way in one.last.past.items():
+            found.setdefault(name, []).append(way.share)
+    lines = []
+    for name, values in found.items():
+        least, most = f"{100 * min(values):.0f}", f"{100 * max(values):.0f}"
+        lines.append(f"{name} {least if least == most else f'{least} to {most}'} %")
+    by_kernel = sum(1 for one in told if one.last.by_kernel)
+    return [*lines, f"{by_kernel} by the kernel"] if by_kernel else lines
+
+
+def age(text: str, made: str) -> str:
+    """How long before the page was made, for people."""
+    hours = (when(made) - when(text)).total_seconds() / 3600
+    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
 
 
 def anchor(told: Told) -> str:
@@ -386,6 +436,9 @@ def render(report: Report) -> str:
         style=Markup((HERE / "template/report.css").read_text(encoding="utf-8")),
         script=Markup((HERE / "template/report.js").read_text(encoding="utf-8")),
         cases=CASES,
+        shares=shares,
+        age=age,
+        outcomes=lambda tests: Counter(one.outcome for one in tests),
         worst=worst,
         count=lambda told: Counter(one.status for one in told),
     )

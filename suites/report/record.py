@@ -22,7 +22,8 @@ from lab.replacing import replacing
 
 FORMAT, SCHEMA = "exalab-record", 1
 JOURNAL, RECORD = ".jsonl", ".json"
-RULES = tuple(f"N{number}" for number in range(1, 13))
+#: Of the design: of namespaces, and of the boundary between processes and the kernel.
+RULES = (*(f"N{number}" for number in range(1, 13)), *(f"B{number}" for number in range(1, 9)))
 
 Outcome = Literal["passed", "failed", "error", "skipped", "xfailed", "xpassed", "interrupted"]
 #: How a run ended: all of it was run; it was stopped (Ctrl-C, --maxfail); its process was killed.
@@ -62,11 +63,31 @@ class Capture:
 
 
 @dataclass
+class Way:
+    """What a test's accelerated sockets sent, or received: ``past`` the kernel, of ``all`` of it.
+
+    ``unit``: datagrams or bytes. ``reasons``: of what went through the kernel, with counts.
+    """
+
+    unit: str
+    past: int
+    all: int
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        return self.past / self.all if self.all else 0.0
+
+
+@dataclass
 class Test:
     """One test that was run once. A test that was run again is another entry with the same ``id``.
 
     ``proves``: its docstring. ``card``: kind of the lab's cards (emulated, real), empty for a test that needs
     no lab. ``case``: what the parameters are, by name. ``drawing``: key in :attr:`Record.drawings`.
+    ``past``: what went past the kernel, by protocol and direction ("udp sent"). ``by_kernel``: why nothing of
+    it can; ``past_why``: why less is asked of it than of others. ``parameters``: those of the datapath's
+    modules that were other ones for this test. ``rules_acted``: rules of the wire, on how many frames each.
     """
 
     __test__ = False  # for pytest, which takes what begins so for its own
@@ -81,6 +102,11 @@ class Test:
     case: dict[str, str] = field(default_factory=dict)
     card: str = ""
     sockets: str = ""
+    past: dict[str, Way] = field(default_factory=dict)
+    by_kernel: str = ""
+    past_why: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
+    rules_acted: list[str] = field(default_factory=list)
     topology: str = ""
     layout: str = ""
     namespaces: int = 0
@@ -155,6 +181,10 @@ class Origin:
     images: dict[str, str] = field(default_factory=dict)
     locks: dict[str, str] = field(default_factory=dict)
     cards: list[Card] = field(default_factory=list)
+    #: Of the guest's modules, as /sys/module has them; and those of them that are not as shipped, with what
+    #: is shipped.
+    parameters: dict[str, str] = field(default_factory=dict)
+    not_shipped: dict[str, str] = field(default_factory=dict)
     accelerator: str = ""
     accelerator_reason: str = ""
     lab: str = ""
@@ -169,6 +199,7 @@ class Record:
 
     ``again``: it repeats tests of an earlier run of this part, so its outcomes are second attempts.
     ``selection``: what was asked for where that is less than the part; empty: all of it.
+    ``tier``: the tier that was asked for. ``left_out``: ids of the tests that were deselected, by why.
     ``night``: the date a nightly run belongs to; else that of its start (UTC).
     """
 
@@ -184,6 +215,8 @@ class Record:
     arguments: tuple[str, ...] = ()
     collected: int = 0
     deselected: int = 0
+    tier: str = ""
+    left_out: dict[str, list[str]] = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)
     drawings: dict[str, str] = field(default_factory=dict)
     tests: list[Test] = field(default_factory=list)
@@ -232,10 +265,10 @@ def messages(told: Iterable[Mapping[str, Any]]) -> list[Message]:
 
 
 def rules_of(text: str) -> tuple[str, ...]:
-    """The rules (N1 to N12) that a docstring names, each once, in their own order."""
-    named = set(re.findall(r"\bN(?:1[0-2]|[1-9])\b", text))
-    for first, last in re.findall(r"\bN(\d+)\s*(?:-|to)\s*N(\d+)\b", text):
-        named |= {f"N{number}" for number in range(int(first), int(last) + 1)}
+    """The rules (N1 to N12, B1 to B8) that a docstring names, each once, in their own order."""
+    named = set(re.findall(r"\b[NB]\d+\b", text))
+    for letter, first, last in re.findall(r"\b([NB])(\d+)\s*(?:-|to)\s*\1(\d+)\b", text):
+        named |= {f"{letter}{number}" for number in range(int(first), int(last) + 1)}
     return tuple(rule for rule in RULES if rule in named)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from suites import timeline
+from suites import tiers, timeline
 from suites.report import history
 from suites.report.record import (
     JOURNAL,
@@ -39,8 +39,9 @@ _TEST = pytest.StashKey[Test]()
 _OUTCOMES = pytest.StashKey[list[Outcome]]()
 _DRAWINGS = pytest.StashKey[dict[str, str]]()
 _RECORDER = pytest.StashKey["Recorder"]()
+_WORKERS_LEFT_OUT = "exalab_left_out"
 #: Markers that say how a test is run, not what it is about.
-_PLAIN_MARKERS = ("parametrize", "usefixtures", "timeout", "hypothesis")
+_PLAIN_MARKERS = ("parametrize", "usefixtures", "timeout", "hypothesis", *tiers.TIERS)
 
 
 def notes(item: pytest.Item) -> Test:
@@ -79,7 +80,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     worker = hasattr(config, "workerinput")  # of pytest-xdist: its reports are recorded where it was started
     dry = config.option.collectonly or config.getoption("--topology-only", default=False)
-    config.pluginmanager.register(Notes(), "exalab-notes")
+    config.pluginmanager.register(Notes(config), "exalab-notes")
     if not worker and not dry:
         recorder = Recorder(config)
         config.stash[_RECORDER] = recorder
@@ -123,8 +124,29 @@ def _shown(value: object) -> str:
     return name if isinstance(name, str) else str(value)
 
 
+def left_out(items: list[pytest.Item]) -> dict[str, list[str]]:
+    """The ids of deselected tests by why, of those where somebody has told why."""
+    found: dict[str, list[str]] = {}
+    for item in items:
+        reason = item.stash.get(tiers.LEFT_OUT, None)
+        if reason is not None:
+            found.setdefault(reason, []).append(item.nodeid)
+    return found
+
+
 class Notes:
     """Where the test runs: makes its entry, and sends it along with the report of its last phase."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        """Of a worker of pytest-xdist: what it leaves out is told where the run is recorded."""
+        output: dict[str, Any] | None = getattr(self.config, "workeroutput", None)
+        if output is not None:
+            told = output.setdefault(_WORKERS_LEFT_OUT, {})
+            for reason, ids in left_out(items).items():
+                told.setdefault(reason, []).extend(ids)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
@@ -210,6 +232,7 @@ class Recorder:
         self.record = Record(config.getoption("--record"), now())
         self.record.night = config.getoption("--night")
         self.record.again = config.getoption("--again")
+        self.record.tier = config.getoption("--tier", default="")
         if not self.record.again:
             self.record.selection = selection(config, self.record.part)
         self.record.arguments = tuple(str(one) for one in config.invocation_params.args)
@@ -242,6 +265,16 @@ class Recorder:
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self.record.deselected += len(items)
+        for reason, ids in left_out(items).items():
+            self.record.left_out.setdefault(reason, []).extend(ids)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Every worker of pytest-xdist collects the same tests: the first one's word is enough."""
+        told = getattr(node, "workeroutput", {}).get(_WORKERS_LEFT_OUT)
+        if told and not self.record.left_out:
+            self.record.left_out = told
+            self.record.deselected = sum(len(ids) for ids in told.values())
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -256,7 +289,9 @@ class Recorder:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.record.collected = len(session.items)
-        self._line({"collected": self.record.collected, "deselected": self.record.deselected})
+        record = self.record
+        told = {"collected": record.collected, "deselected": record.deselected, "left_out": record.left_out}
+        self._line(told)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

@@ -1,4 +1,4 @@
-"""The namespace rules in a few words each, for the report."""
+"""The rules of namespaces (N) and of the boundary (B) in a few words each, for the report."""
 
 from __future__ import annotations
 
@@ -15,4 +15,12 @@ TITLES = {
     "N10": "With and without acceleration a program sees the same",
     "N11": "The cost of a packet does not depend on the number of namespaces",
     "N12": "A namespace without accelerated sockets pays nothing",
+    "B1": "The kernel rests on memory that no process can write",
+    "B2": "What a process can map, or the wire sent, describes nothing to the kernel",
+    "B3": "A frame, a call, an event costs a bounded constant",
+    "B4": "What a tenant uses is charged to it, and every table has shares",
+    "B5": "No lock that others wait for is held while sleeping",
+    "B6": "No pointer into a module outlives it; memory that the card may use does not change hands",
+    "B7": "What the kernel would do with a packet, the fast path does, or yields",
+    "B8": "Nobody gets by us what he could not get without us",
 }

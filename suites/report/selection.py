@@ -18,9 +18,9 @@ class Whole:
 
 
 WHOLE = {
-    "unit": Whole(("lab", "images", "datapath", "suites/report"), "not lab and not lint"),
+    "unit": Whole(("lab", "images", "datapath", "suites/report", "suites/tests"), "not lab and not lint"),
     "image": Whole(("images",), "lab"),
-    "suites": Whole(("suites",), ignored=("suites/report",)),
+    "suites": Whole(("suites",), ignored=("suites/report", "suites/tests")),
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from lab.guest.client import Agent, RemoteError
 from lab.guest.native import native_agent
-from suites.guest import echo, exchange, iproute, namespaces, records, sockets
+from suites.guest import echo, exasock, exchange, iproute, namespaces, past, records, sockets, streams
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="private namespaces need root")
 Json = dict[str, Any]
@@ -22,7 +22,7 @@ def agent() -> Iterator[Agent]:
     with native_agent() as agent:
         agent.exec(["ip", "link", "add", "p0", "up", "type", "veth", "peer", "name", "q0"])
         agent.exec(["ip", "link", "set", "q0", "up"])
-        agent.load(iproute, namespaces, records, sockets, echo, exchange)
+        agent.load(iproute, namespaces, exasock, streams, past, records, sockets, echo, exchange)
         yield agent
 
 

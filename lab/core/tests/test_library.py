@@ -48,6 +48,7 @@ def test_fcs_is_the_crc32(data: bytes) -> None:
     assert load().lib.exa_fcs(data, len(data)) == zlib.crc32(data)
 
 
+@pytest.mark.full("the differential tests once more, minutes long")
 def test_under_sanitizers() -> None:
     """The differential tests again, with address and undefined-behaviour checks in the core."""
     compiler = os.environ.get("CC", "cc")

@@ -18,6 +18,7 @@ SECONDS = os.environ.get("EXALAB_FUZZ_SECONDS", "6")
 
 
 @pytest.mark.skipif("EXALAB_CORE_SANITIZE" in os.environ, reason="these are the sanitized ones already")
+@pytest.mark.full("the fuzzer once more, minutes long")
 @pytest.mark.timeout(float(SECONDS) * 10 + 120)
 def test_pump_under_sanitizers() -> None:
     """No access out of bounds, no overflow, whatever a client sends."""

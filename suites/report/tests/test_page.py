@@ -11,7 +11,7 @@ import pytest
 from suites.report import figures, page
 from suites.report.history import History
 from suites.report.merge import current, parts_of
-from suites.report.record import Record
+from suites.report.record import Record, Way
 from suites.report.tests import samples
 from suites.report.tests.samples import record, sample
 
@@ -262,3 +262,36 @@ def test_many_cases_are_counted_not_shown_one_by_one() -> None:
     tests = [sample(f"test_a[{at}]") for at in range(page.CASES + 20)]
     text, parsed = rendered(record(*tests))
     assert "and 20 more" in parsed.text and len(text) < 2_000_000
+
+
+def test_a_cell_tells_how_much_went_past_the_kernel() -> None:
+    """The least and the most of its cases, each way; and how many cases cannot."""
+    some, more = (
+        sample(f"test_echo[exasock-{past}]", sockets="exasock", past={"udp sent": Way("datagrams", past, 80)})
+        for past in (20, 76)
+    )
+    never = sample("test_echo[exasock-icmp]", sockets="exasock", by_kernel="ICMP is the kernel's")
+    _text, parsed = rendered(record(some, more, never))
+    assert "udp sent 25 to 95 %" in parsed.text and "1 by the kernel" in parsed.text
+    assert "ICMP is the kernel's" in parsed.text
+
+
+def test_parameters_that_are_not_the_shipped_ones_stand_beside_the_verdict() -> None:
+    run = record(sample("test_a"))
+    run.origin.parameters = {"exasock.hold_us": "50000", "exasock.slots": "64"}
+    run.origin.not_shipped = {"exasock.hold_us": "100"}
+    _text, parsed = rendered(run)
+    assert "exasock.hold_us 50000, shipped 100" in parsed.text.split("Parts\n")[0]
+
+
+def test_what_was_not_run_is_named_with_its_last_verdict_and_age() -> None:
+    before = record(sample("test_a"), sample("test_b[512]", "failed"), night=0)
+    now = record(sample("test_a"), night=2, tier="core")
+    now.left_out = {"full tier: minutes": [f"{samples.PLACE}::test_b[512]", f"{samples.PLACE}::test_new"]}
+    report = page.Report(current(History([before, now])), History([before, now]), expected=())
+    report.made = "2026-11-23T02:00:00.000+00:00"
+    parsed = Parsed(page.render(report))
+    told = parsed.text
+    assert "2 tests, full tier: minutes. Last verdicts: 1 failed, 1 never recorded" in told
+    assert "test_b[512]" in told and "3 days before this report" in told
+    assert "all 1 tests of the core tier passed" in parsed.text

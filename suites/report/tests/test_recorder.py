@@ -232,6 +232,10 @@ def test_the_journal_is_as_good_as_the_record(folder: Path) -> None:
     run(folder, stop="kill")
     (journal,) = (folder / "history").glob("*.jsonl")
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    assert lines[0]["format"] == "exalab-record" and lines[1] == {"collected": 8, "deselected": 0}
+    assert lines[0]["format"] == "exalab-record" and lines[1] == {
+        "collected": 8,
+        "deselected": 0,
+        "left_out": {},
+    }
     names = [line["test"]["id"].split("::")[1] for line in lines[2:] if "test" in line]
     assert names[:2] == ["test_good[2]", "test_good[16]"] and len(names) == 6
