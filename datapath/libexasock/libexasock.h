@@ -24,6 +24,7 @@
 #include <time.h>
 
 #include "../include/exasock_stream.h"
+#include "extensions/exasock/socket.h"
 #include "libc.h"
 
 typedef __u8 u8;
@@ -387,8 +388,6 @@ enum exa_look exa_stream_look(struct exa_entry *entry, const struct exa_receive 
 			      ssize_t *got);
 
 /* warm.c: sends that are none */
-#define MSG_EXA_WARM	0x100000	/* the vendor's number */
-
 ssize_t exa_warm_buffer(size_t length);
 ssize_t exa_warm_msg(const struct msghdr *msg);
 int exa_warm_messages(struct mmsghdr *messages, unsigned int count);

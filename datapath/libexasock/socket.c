@@ -10,11 +10,8 @@
 
 #include "libexasock.h"
 
-/* Options of our own: numbers are the vendor's, so that programs built for it work */
-#define SOL_EXASOCK		0x200
-#define SO_EXA_NO_ACCEL		1
-#define SO_EXA_MCAST_LISTEN	2
-#define SO_EXA_ATE		3
+/* What a value of SO_EXA_ATE means that names no engine */
+#define ATE_NONE		(-1)
 
 /* Before a call that looks at or changes what the socket has or does */
 static void kernels_turn(int fd)
@@ -153,6 +150,24 @@ static int no_accel(int fd, bool off)
 	return 0;
 }
 
+/* No card that is known has such an engine: the connection would be refused where it is made */
+static int set_engine(const void *value, socklen_t size)
+{
+	int engine;
+
+	if (size < sizeof(engine))
+		return refuse(EINVAL);
+	if (exa_nowhere(value))
+		return refuse(EFAULT);
+	memcpy(&engine, value, sizeof(engine));
+	if (engine == ATE_NONE)
+		return 0;
+	if (engine < 0)
+		return refuse(EINVAL);
+	exa_warn("SO_EXA_ATE %d: the card has no TCP engine", engine);
+	return refuse(EOPNOTSUPP);
+}
+
 static int set_own(int fd, int name, const void *value, socklen_t size)
 {
 	int on;
@@ -171,8 +186,7 @@ static int set_own(int fd, int name, const void *value, socklen_t size)
 		exa_warn("SO_EXA_MCAST_LISTEN is not supported: join the group");
 		break;
 	case SO_EXA_ATE:
-		exa_warn("SO_EXA_ATE is not supported");
-		break;
+		return set_engine(value, size);
 	}
 	return refuse(ENOPROTOOPT);
 }

@@ -24,10 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "extensions/exasock/socket.h"
 #include "tests/fake.h"
-
-#define SOL_EXASOCK	0x200
-#define SO_EXA_NO_ACCEL	1
 
 #define CHECK(condition) \
 	do { \

@@ -7,8 +7,6 @@
 
 #include "tests/test.h"
 
-#define MSG_EXA_WARM	0x100000
-
 /* Every way to send with flags, and with each the flags beside which it may be given */
 static void warm(int fd, const struct sockaddr_in *to)
 {
