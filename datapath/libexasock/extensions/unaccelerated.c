@@ -11,6 +11,8 @@
 #include "extensions/segment.h"
 #include "libc.h"
 
+#define WEAK	EXA_ATTRIBUTE(weak)
+
 #pragma GCC visibility push(default)
 
 static int unaccelerated(void)
@@ -19,22 +21,22 @@ static int unaccelerated(void)
 	return -1;
 }
 
-EXA_ATTRIBUTE(weak) int exasock_loaded(void)
+WEAK int exasock_loaded(void)
 {
 	return 0;
 }
 
-EXA_ATTRIBUTE(weak) uint32_t exasock_version_code(void)
+WEAK uint32_t exasock_version_code(void)
 {
 	return 0;
 }
 
-EXA_ATTRIBUTE(weak) const char *exasock_version_text(void)
+WEAK const char *exasock_version_text(void)
 {
 	return "not accelerated";
 }
 
-EXA_ATTRIBUTE(weak) int exasock_tcp_get_device(int fd, char *dev, size_t dev_len, int *port_num)
+WEAK int exasock_tcp_get_device(int fd, char *dev, size_t dev_len, int *port_num)
 {
 	(void)fd;
 	(void)dev;
@@ -43,7 +45,7 @@ EXA_ATTRIBUTE(weak) int exasock_tcp_get_device(int fd, char *dev, size_t dev_len
 	return unaccelerated();
 }
 
-EXA_ATTRIBUTE(weak) ssize_t exasock_tcp_build_header(int fd, void *buf, size_t len, size_t offset, int flags)
+WEAK ssize_t exasock_tcp_build_header(int fd, void *buf, size_t len, size_t offset, int flags)
 {
 	(void)fd;
 	(void)buf;
@@ -53,17 +55,17 @@ EXA_ATTRIBUTE(weak) ssize_t exasock_tcp_build_header(int fd, void *buf, size_t l
 	return unaccelerated();
 }
 
-EXA_ATTRIBUTE(weak) int exasock_tcp_set_length(void *hdr, size_t hdr_len, size_t data_len)
+WEAK int exasock_tcp_set_length(void *hdr, size_t hdr_len, size_t data_len)
 {
 	return exa_segment_set_length(hdr, hdr_len, data_len);
 }
 
-EXA_ATTRIBUTE(weak) int exasock_tcp_calc_checksum(void *hdr, size_t hdr_len, const void *data, size_t data_len)
+WEAK int exasock_tcp_calc_checksum(void *hdr, size_t hdr_len, const void *data, size_t data_len)
 {
 	return exa_segment_calc_checksum(hdr, hdr_len, data, data_len);
 }
 
-EXA_ATTRIBUTE(weak) int exasock_tcp_send_advance(int fd, const void *buf, size_t len)
+WEAK int exasock_tcp_send_advance(int fd, const void *buf, size_t len)
 {
 	(void)fd;
 	(void)buf;
@@ -71,10 +73,10 @@ EXA_ATTRIBUTE(weak) int exasock_tcp_send_advance(int fd, const void *buf, size_t
 	return unaccelerated();
 }
 
-EXA_ATTRIBUTE(weak) void print_exasock_latencies(void)
+WEAK void print_exasock_latencies(void)
 {
 }
 
-EXA_ATTRIBUTE(weak) void clear_latencies(void)
+WEAK void clear_latencies(void)
 {
 }
