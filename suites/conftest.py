@@ -286,6 +286,7 @@ def healthy(request: pytest.FixtureRequest, record_property: Any) -> Iterator[No
         checkup = health.Checkup(session)
     request.node.stash[_CHECKUP] = checkup
     session.control.replaced.clear()
+    session.control.faults.clear()
     recorder.notes(request.node).card = card_told(request.config, session.lab)
     yield
     marker = request.node.get_closest_marker("expects")
@@ -293,7 +294,7 @@ def healthy(request: pytest.FixtureRequest, record_property: Any) -> Iterator[No
     with timeline.step("health check of the guest"):
         findings = checkup.findings(marker.args if marker else (), soiled=soils is not None)
     note(request.node, session, checkup)
-    idle = never_acted(request.node, session)
+    idle = never_acted(request.node, session, checkup)
     if soils and not findings:
         recorder.notes(request.node).guest_replaced = str(soils.args[0])
         session.replace(f"{request.node.nodeid}: {soils.args[0]}")
@@ -312,18 +313,22 @@ def healthy(request: pytest.FixtureRequest, record_property: Any) -> Iterator[No
             f"health check after the test (the guest was replaced):\n  {text}\nbundle: {where}", False
         )
     if idle:
-        pytest.fail(f"rules of the wire that never acted: {'; '.join(idle)}", False)
+        pytest.fail(f"rules and faults that never acted: {'; '.join(idle)}", False)
 
 
-def never_acted(item: pytest.Item, session: Session) -> list[str]:
-    """The rules of the wire that did nothing while they were set: their test proves less than it says."""
+def never_acted(item: pytest.Item, session: Session, checkup: health.Checkup) -> list[str]:
+    """The rules of the wire, and faults of interrupts, that did nothing while they were set: their test
+    proves less than it says. What other faults do, the tests see themselves."""
     told = session.control.replaced
-    recorder.notes(item).rules_acted = [
-        f"{one['end']} {one['direction']} {one['kind']}: {one['acted']}" for one in told
-    ]
+    lines = [f"{one['end']} {one['direction']} {one['kind']}: {one['acted']}" for one in told]
+    cards = {card for card, kind, args in session.control.faults if kind == "interrupts" and args}
+    changed = {card: checkup.grown().get(card, {}).get("faulted_interrupts", 0) for card in sorted(cards)}
+    lines += [f"{card} interrupts: {count:.0f}" for card, count in changed.items()]
+    recorder.notes(item).rules_acted = lines
     if item.get_closest_marker("may_not_act") or not item.stash.get(_PASSED, False):
         return []
-    return [f"{one['kind']} at {one['end']}, {one['direction']}" for one in told if not one["acted"]]
+    idle = [f"{one['kind']} at {one['end']}, {one['direction']}" for one in told if not one["acted"]]
+    return idle + [f"interrupts of {card}" for card, count in changed.items() if not count]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -215,6 +215,7 @@ class PythonPlane(CardPlane):
         self._msi: int | None = None
         self._undelivered = False
         self._fault: InterruptFault | None = None
+        self._faulted_interrupts = 0
         self._mirror_output: int | None = None
         self._bridge = False
 
@@ -238,6 +239,9 @@ class PythonPlane(CardPlane):
 
     def dma_faults(self) -> int:
         return self.dma.faults
+
+    def faulted_interrupts(self) -> int:
+        return self._faulted_interrupts
 
     def set_msi(self, eventfd: int | None) -> None:
         self._msi = eventfd
@@ -296,6 +300,8 @@ class PythonPlane(CardPlane):
     def interrupt(self) -> None:
         """Raise the card's one interrupt, or do what the fault says instead."""
         fault = self._fault
+        if fault is not None:
+            self._faulted_interrupts += 1
         if fault is None:
             self._signal()
             return

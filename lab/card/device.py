@@ -194,8 +194,12 @@ class Card:
         return high + self.registers.get(reg.PORT_MAC_NIC, port).to_bytes(4, "little")[:3]
 
     def counters(self) -> dict[str, int]:
-        """Card-wide counters: refused DMA, accesses that made no sense."""
-        return {"dma_faults": self.plane.dma_faults(), "bad_accesses": self.bad_accesses}
+        """Card-wide counters: refused DMA, accesses that made no sense, interrupts that a fault changed."""
+        return {
+            "dma_faults": self.plane.dma_faults(),
+            "bad_accesses": self.bad_accesses,
+            "faulted_interrupts": self.plane.faulted_interrupts(),
+        }
 
     def report(self) -> None:
         """Say so in the log when DMA was refused since the last call; the owner calls now and then."""

@@ -110,6 +110,9 @@ class CardPlane(Protocol):
     def dma_faults(self) -> int:
         """Accesses that were refused so far."""
 
+    def faulted_interrupts(self) -> int:
+        """Interrupts so far that the fault has delayed, repeated or lost."""
+
     def set_msi(self, eventfd: int | None) -> None:
         """Where interrupts go; one that could not be delivered is kept until they go somewhere."""
 

@@ -42,6 +42,8 @@ class Control:
         self.path = Path(path)
         #: Rules that were replaced through this connection, and on how many frames each had acted.
         self.replaced: list[dict[str, Any]] = []
+        #: Faults that were asked for through this connection: card, kind, arguments.
+        self.faults: list[tuple[str, str, dict[str, Any]]] = []
         self._ids = itertools.count(1)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
@@ -125,6 +127,7 @@ class Control:
     def fault(self, card: str, kind: str, **args: Any) -> None:
         """Make a card misbehave (kinds: :meth:`lab.wire.fabric.Fabric.fault`)."""
         self.call("fault", card=card, kind=kind, args=args)
+        self.faults.append((card, kind, args))
 
     def registers(self, card: str) -> dict[str, int]:
         """What every readable register reads as now."""

@@ -179,10 +179,17 @@ void exa_core_release_signals(struct exa_core *core)
 	}
 }
 
+uint64_t exa_card_faulted_interrupts(struct exa_card *card)
+{
+	return card->faulted_interrupts;
+}
+
 void exa_card_interrupt(struct exa_card *card)
 {
 	int i;
 
+	if (card->fault_lose || card->fault_later || card->fault_repeat)
+		card->faulted_interrupts++;
 	if (card->fault_lose)
 		return;
 	if (card->fault_later) {

@@ -110,6 +110,7 @@ void exa_card_set_msi(struct exa_card *card, int fd);
 void exa_card_set_interrupt_fault(struct exa_card *card, int lose, int later, int repeat);
 void exa_card_signal(struct exa_card *card);
 void exa_card_withdraw_interrupt(struct exa_card *card);
+uint64_t exa_card_faulted_interrupts(struct exa_card *card);
 
 /* dma.c */
 int exa_dma_map(struct exa_card *card, uint64_t iova, uint64_t size, uint8_t *memory, int prot);

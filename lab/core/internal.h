@@ -87,6 +87,7 @@ struct exa_card {
 	uint32_t range_room;
 	uint32_t range_last;
 	uint64_t dma_faults;
+	uint64_t faulted_interrupts;
 	uint8_t *tx_memory;
 	uint32_t tx_size;
 	uint64_t feedback;

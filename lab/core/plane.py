@@ -134,6 +134,9 @@ class CorePlane(CardPlane):
     def dma_faults(self) -> int:
         return int(self._lib.exa_dma_faults(self.pointer))
 
+    def faulted_interrupts(self) -> int:
+        return int(self._lib.exa_card_faulted_interrupts(self.pointer))
+
     def set_msi(self, eventfd: int | None) -> None:
         self._lib.exa_card_set_msi(self.pointer, -1 if eventfd is None else eventfd)
 

@@ -182,6 +182,7 @@ def test_interrupt_faults(fabric: Fabric, guest: Guest, frame: Build) -> None:
     fabric.fault("card0", "interrupts")
     guest.arm(1)
     assert guest.interrupts() == 1
+    assert fabric.counters()["card0"]["faulted_interrupts"] == 3
 
 
 def test_unmapped_ring(guest: Guest, frame: Build) -> None:
