@@ -212,6 +212,9 @@ static int get_eeprom(struct net_device *dev, struct ethtool_eeprom *eeprom, u8 
 {
 	struct exanic *card = exanic_port(dev)->card;
 
+	/* the bus is slow, and RTNL is held: no tenant may do so over and over (rule B5) */
+	if (!exanic_may_card())
+		return -EPERM;
 	eeprom->magic = eeprom_magic(card);
 	return exanic_eeprom_read(card, eeprom->offset, data, eeprom->len);
 }

@@ -9,8 +9,9 @@
  *
  * Nothing here keeps a socket, a device or a namespace alive.
  *
- * Lock order: RTNL, exa_port_equipping, exa_mutex, struct exa_attachment.lock, sk_callback_lock,
- * struct exa_attachment_kind.lock.
+ * Lock order: RTNL, exa_mutex, struct exa_attachment.lock, sk_callback_lock,
+ * struct exa_attachment_kind.lock. exa_port_equipping is outside exa_mutex, and never together with
+ * RTNL.
  * With exa_mutex held nothing is allocated and no grace period is waited for (rule B5): whoever
  * holds RTNL may wait for it.
  */
@@ -56,6 +57,7 @@ struct exa_port {
 	struct list_head existing;	/* until its transmit memory is given back */
 	struct list_head ifaces;	/* on it, of all namespaces; under exa_mutex */
 	unsigned int users;		/* the same */
+	bool leaving;			/* its net device goes; the same */
 	unsigned int round;		/* when transmit queues were tried for it; the same */
 	u32 gathering;			/* in NAPI: the poll that gathers for some namespace */
 	u16 number;			/* from 1, no other has it: see struct exa_ns.gathering */
@@ -256,6 +258,7 @@ struct exa_port *exa_port_find(const struct net_device *dev);
 void exa_port_put(struct exa_port *port);
 void exa_port_unregistered(const struct net_device *dev);
 void exa_ports_equip(void);
+void exa_ports_equip_soon(void);
 void exa_ports_retry(void);
 int exa_ports_setup(void);
 void exa_ports_teardown(void);
@@ -263,6 +266,7 @@ void exa_ports_teardown(void);
 /* iface.c */
 int exa_iface_register(void);
 void exa_iface_unregister(void);
+bool exa_ifaces_exist(struct net *net);
 void exa_ifaces_find(struct net *net, struct list_head *fresh);
 void exa_ifaces_publish(struct list_head *fresh);
 void exa_ifaces_discard(struct list_head *fresh);
@@ -288,6 +292,7 @@ void exa_share_give(struct exa_attachment_kind *kind, struct exa_context *contex
 extern struct exa_attachment_kind exa_sock_kind;
 int exa_socks_setup(void);
 struct exa_sock *exa_sock_find(const struct sock *sk);
+void exa_sock_data_ready(struct sock *sk);
 
 /* hold.c */
 void exa_hold_start(struct exa_sock *es);

@@ -156,34 +156,62 @@ static void iface_generation_grow(struct exa_ns *ns)
 }
 
 /*
- * What @dev would be among ours, with the port that it may be the first on; NULL: its traffic goes
- * through the kernel. Under RTNL, without exa_mutex.
+ * What @dev would be among ours. False: its traffic goes through the kernel. Under RTNL; under RCU
+ * alone the answer may be old.
+ */
+static bool iface_describe(struct exa_iface *iface, struct net_device *dev)
+{
+	iface->dev = dev;
+	iface->depth = chain_build(dev, iface->chain);
+	iface->ifindex = dev->ifindex;
+	return iface->depth && chain_suits(iface) && chain_up(iface);
+}
+
+/*
+ * With the port that it may be the first on; NULL: its traffic goes through the kernel. Under RTNL,
+ * without exa_mutex.
  */
 static struct exa_iface *iface_alloc(struct net_device *dev)
 {
-	struct net_device *chain[EXA_CHAIN];
-	unsigned int depth = chain_build(dev, chain);
 	struct exa_iface *iface;
 
-	if (!depth)
+	if (!device_port(dev))
 		return NULL;
 	iface = kzalloc(sizeof(*iface), GFP_KERNEL);
 	if (!iface)
 		return NULL;
-	iface->dev = dev;
-	iface->depth = depth;
-	memcpy(iface->chain, chain, depth * sizeof(chain[0]));
-	if (!chain_suits(iface) || !chain_up(iface))
+	if (!iface_describe(iface, dev))
 		goto free;
-	iface->port = exa_port_alloc(chain[depth - 1]);
+	iface->port = exa_port_alloc(iface->chain[iface->depth - 1]);
 	if (!iface->port)
 		goto free;
-	iface->ifindex = dev->ifindex;
 	ether_addr_copy(iface->mac, dev->dev_addr);
 	return iface;
 free:
 	kfree(iface);
 	return NULL;
+}
+
+/*
+ * Has the namespace a device of a card that is up? Without RTNL, for whoever has none may ask
+ * over and over (rule B5). A device has those it stands on until a grace period after it can be
+ * found no more.
+ */
+bool exa_ifaces_exist(struct net *net)
+{
+	struct net_device *dev;
+	bool found = false;
+
+	rcu_read_lock();
+	for_each_netdev_rcu(net, dev) {
+		struct exa_iface iface = { };
+
+		found = dev->flags & IFF_UP && iface_describe(&iface, dev);
+		if (found)
+			break;
+	}
+	rcu_read_unlock();
+	return found;
 }
 
 static int iface_find(struct net_device *dev, struct netdev_nested_priv *fresh)
@@ -340,7 +368,7 @@ static void device_gained(struct net_device *dev)
 	exa_ifaces_publish(&fresh);
 	mutex_unlock(&exa_mutex);
 	exa_ifaces_discard(&fresh);
-	exa_ports_equip();
+	exa_ports_equip_soon();
 }
 
 /* A device went, or its address did: with its last one a port gives its transmit memory back */

@@ -13,6 +13,7 @@
 #include <net/udp.h>
 
 #include "exasock.h"
+#include "foreign.h"
 #include "options.h"
 
 /* May the socket have this group's datagrams from this source, by this device? (ip_mc_sf_allow) */
@@ -121,6 +122,8 @@ enum exasock_reason exa_rx_options(struct sock *sk, const struct exa_packet *pac
 
 	if (packet->bytes > EXASOCK_FRAME_MOST(exa_slots))
 		return EXASOCK_R_SIZE;
+	if (exa_sock_is_foreign(sk))
+		return EXASOCK_R_FOREIGN;
 	if (raw_sockets(sock_net(sk)))
 		return EXASOCK_R_SHARED;
 	if (flags & ~known || sk->sk_flags & ~EXA_FLAGS_RX || stamps & ~EXA_STAMPS_RX ||

@@ -107,6 +107,8 @@ struct exa_ns *exa_ns_get(struct net *net)
 	mutex_unlock(&exa_mutex);
 	if (ns)
 		return ns;
+	if (!exa_ifaces_exist(net))
+		return ERR_PTR(-EPERM);
 
 	made = exa_ns_create(net);
 	if (IS_ERR(made))
@@ -121,8 +123,8 @@ struct exa_ns *exa_ns_get(struct net *net)
 	}
 	ns = err ? ERR_PTR(err) : exa_ns_use(pernet);
 	mutex_unlock(&exa_mutex);
-	exa_ports_equip();
 	rtnl_unlock();
+	exa_ports_equip();
 	exa_ifaces_discard(&fresh);
 	kvfree(made);
 	return ns;

@@ -86,27 +86,44 @@ static bool datagram_programs(struct sock *sk, enum cgroup_bpf_attach_type type)
 }
 
 #ifdef CONFIG_NETFILTER
+#define HOOKS_KNOWN	32
+
 /*
  * AppArmor puts a hook into every namespace, which accepts all that carries no security
  * mark; marks are made by rules, and those are hooks of their own. It is known by its
- * name, which is looked up when a function is seen that is not the last one seen.
+ * name, for it is not exported. A name is looked up once for each function: the kernel has fewer
+ * of them than there is room for, and no tenant can make one.
+ *
+ * Nothing known becomes wrong. AppArmor is part of the kernel itself, so no function of a
+ * module is ever at its address, nor does its name stand alone in another place.
  */
-static bool harmless(nf_hookfn *hook)
+static noinline bool hook_ask(nf_hookfn *hook, nf_hookfn **known)
 {
-	static nf_hookfn *accepts, *other;
+	static nf_hookfn *others[HOOKS_KNOWN];
+	static unsigned int next;
 	char name[KSYM_SYMBOL_LEN];
+	unsigned int i;
 
-	if (READ_ONCE(accepts) == hook)
-		return true;
-	if (READ_ONCE(other) == hook)
-		return false;
+	for (i = 0; i < HOOKS_KNOWN && READ_ONCE(others[i]); i++)
+		if (READ_ONCE(others[i]) == hook)
+			return false;
 	snprintf(name, sizeof(name), "%ps", hook);
-	if (strcmp(name, "apparmor_ip_postroute")) {
-		WRITE_ONCE(other, hook);
-		return false;
+	if (!strcmp(name, "apparmor_ip_postroute")) {
+		WRITE_ONCE(*known, hook);
+		return true;
 	}
-	WRITE_ONCE(accepts, hook);
-	return true;
+	/* two processors may write at one place: one of them asks again */
+	i = READ_ONCE(next) % HOOKS_KNOWN;
+	WRITE_ONCE(others[i], hook);
+	WRITE_ONCE(next, i + 1);
+	return false;
+}
+
+static bool hook_is_harmless(nf_hookfn *hook)
+{
+	static nf_hookfn *known;
+
+	return READ_ONCE(known) == hook || hook_ask(hook, &known);
 }
 
 static __always_inline bool hooked(const struct net *net, unsigned int number)
@@ -115,7 +132,7 @@ static __always_inline bool hooked(const struct net *net, unsigned int number)
 	unsigned int i;
 
 	for (i = 0; entries && i < entries->num_hook_entries; i++)
-		if (!harmless(entries->hooks[i].hook))
+		if (!hook_is_harmless(entries->hooks[i].hook))
 			return true;
 	return false;
 }

@@ -8,6 +8,7 @@
  * port is allocated before, transmit queues after, and what a port had is freed by a work item.
  */
 
+#include <linux/rtnetlink.h>
 #include <linux/slab.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -17,7 +18,7 @@
 #define PORT_IDLE	(HZ / 4)	/* how long a port stays without devices */
 
 static LIST_HEAD(exa_ports);			/* under exa_mutex */
-static DEFINE_MUTEX(exa_port_equipping);	/* outside exa_mutex */
+static DEFINE_MUTEX(exa_port_equipping);	/* outside exa_mutex; never with RTNL */
 static DEFINE_SPINLOCK(exa_port_lock);		/* exa_ports_existing */
 static LIST_HEAD(exa_ports_existing);		/* those whose transmit memory is still theirs */
 static DECLARE_WAIT_QUEUE_HEAD(exa_port_freed);
@@ -108,31 +109,38 @@ static void ports_retry(struct work_struct *work);
 static DECLARE_DELAYED_WORK(exa_ports_sweeping, ports_sweep);
 static DECLARE_DELAYED_WORK(exa_ports_retrying, ports_retry);
 
+static void port_retire(struct exa_port *port)
+{
+	lockdep_assert_held(&exa_mutex);
+	list_del(&port->list);
+	queue_rcu_work(exa_port_wq, &port->free);
+}
+
 void exa_port_put(struct exa_port *port)
 {
 	lockdep_assert_held(&exa_mutex);
-	if (!--port->users)
+	if (--port->users)
+		return;
+	if (port->leaving)
+		port_retire(port);
+	else
 		mod_delayed_work(exa_port_wq, &exa_ports_sweeping, PORT_IDLE);
 }
 
-/* Those without a user end: all, or the one of @dev */
-static void ports_retire(const struct net_device *dev)
+/* All without a user */
+static void ports_retire(void)
 {
 	struct exa_port *port, *next;
 
-	lockdep_assert_held(&exa_mutex);
-	list_for_each_entry_safe(port, next, &exa_ports, list) {
-		if (port->users || (dev && port->dev != dev))
-			continue;
-		list_del(&port->list);
-		queue_rcu_work(exa_port_wq, &port->free);
-	}
+	list_for_each_entry_safe(port, next, &exa_ports, list)
+		if (!port->users)
+			port_retire(port);
 }
 
 static void ports_sweep(struct work_struct *work)
 {
 	mutex_lock(&exa_mutex);
-	ports_retire(NULL);
+	ports_retire();
 	mutex_unlock(&exa_mutex);
 }
 
@@ -150,15 +158,21 @@ static bool port_exists(const struct net_device *dev)
 
 /*
  * The net device is unregistered: its transmit memory must be given back before (see
- * exanic_kernel.h). No device stands on it any more. Under RTNL, without exa_mutex.
+ * exanic_kernel.h). No device stands on it any more, so its only user is who equips it just now,
+ * and retires it then: that of other ports is not waited for. Under RTNL, without exa_mutex.
  */
 void exa_port_unregistered(const struct net_device *dev)
 {
-	mutex_lock(&exa_port_equipping);	/* who does so has let go of it then */
+	struct exa_port *port;
+
 	mutex_lock(&exa_mutex);
-	ports_retire(dev);
+	port = port_find(dev);
+	if (port) {
+		port->leaving = true;
+		if (!port->users)
+			port_retire(port);
+	}
 	mutex_unlock(&exa_mutex);
-	mutex_unlock(&exa_port_equipping);
 	wait_event(exa_port_freed, !port_exists(dev));
 }
 
@@ -169,7 +183,7 @@ static struct exa_port *port_to_equip(unsigned int round)
 
 	mutex_lock(&exa_mutex);
 	list_for_each_entry(port, &exa_ports, list) {
-		if (port->round != round && !exa_txqs_complete(port)) {
+		if (port->round != round && !port->leaving && !exa_txqs_complete(port)) {
 			port->round = round;
 			port->users++;
 			goto found;
@@ -181,12 +195,18 @@ found:
 	return port;
 }
 
-/* Transmit queues for ports that have none, as far as there is memory. Without exa_mutex. */
+/*
+ * Transmit queues for ports that have none, as far as there is memory. Without exa_mutex, and
+ * without RTNL: there is exa_ports_equip_soon().
+ */
 void exa_ports_equip(void)
 {
 	static unsigned int round;	/* under exa_port_equipping; 0: never */
 	struct exa_port *port;
 
+#ifdef CONFIG_PROVE_LOCKING
+	WARN_ON_ONCE(lockdep_rtnl_is_held());
+#endif
 	mutex_lock(&exa_port_equipping);
 	round = round + 1 ?: 1;
 	while ((port = port_to_equip(round))) {
@@ -201,6 +221,12 @@ void exa_ports_equip(void)
 static void ports_retry(struct work_struct *work)
 {
 	exa_ports_equip();
+}
+
+/* At once, by a work item: the caller has RTNL */
+void exa_ports_equip_soon(void)
+{
+	mod_delayed_work(exa_port_wq, &exa_ports_retrying, 0);
 }
 
 /*
@@ -224,7 +250,7 @@ void exa_ports_teardown(void)
 	cancel_delayed_work_sync(&exa_ports_retrying);
 	cancel_delayed_work_sync(&exa_ports_sweeping);
 	mutex_lock(&exa_mutex);
-	ports_retire(NULL);
+	ports_retire();
 	mutex_unlock(&exa_mutex);
 	rcu_barrier();		/* then its work is queued, and is done before the queue goes */
 	destroy_workqueue(exa_port_wq);

@@ -16,6 +16,7 @@
 #include <net/udp.h>
 
 #include "exasock.h"
+#include "foreign.h"
 #include "options.h"
 
 #define SEND_CHUNK	(EXANIC_TX_CHUNK_HEADER + EXANIC_TX_CHUNK_PADDING)
@@ -52,6 +53,8 @@ static enum exasock_reason socket_obstacle(struct sock *sk)
 		return EXASOCK_R_UNBOUND;
 	if (READ_ONCE(sk->sk_err) || READ_ONCE(sk->sk_shutdown) & SEND_SHUTDOWN)
 		return EXASOCK_R_ERROR;
+	if (exa_sock_is_foreign(sk))
+		return EXASOCK_R_FOREIGN;
 	if (READ_ONCE(up->pending) || exa_udp_corked(sk) || READ_ONCE(up->gso_size) ||
 	    READ_ONCE(up->encap_type) || rcu_access_pointer(inet->inet_opt) ||
 	    sk->sk_flags & ~EXA_FLAGS_TX ||

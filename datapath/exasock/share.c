@@ -10,6 +10,9 @@
  * namespace of their own, so it is nobody's share: such a container cannot make network
  * namespaces.
  *
+ * Shares of a half each would leave none to a third tenant. So of what is not the host's the last
+ * eighth is for newcomers: a namespace and a user that have hardly any yet.
+ *
  * Who may configure the host's network (CAP_NET_ADMIN in the initial user namespace) is not
  * held to shares, and has the last eighth for himself.
  */
@@ -20,7 +23,8 @@
 
 #include "exasock.h"
 
-#define RESERVE		8	/* a part of so many */
+#define RESERVE		8	/* a part of so many, for the host; and one for newcomers */
+#define NEWCOMER	256	/* a part of so many, of the latter for each of them */
 
 /* While one of its contexts is open. Its key is valid for so long: their files' credentials. */
 struct exa_share {
@@ -97,21 +101,32 @@ void exa_share_close(struct exa_context *context)
 	kfree(share);
 }
 
+/* May they have one more, if nobody may have more than @part? A namespace's, and a user's. */
+static bool share_allows(const struct exa_attachment_kind *kind, const struct exa_share *share,
+			 const struct exa_ns *ns, unsigned int part)
+{
+	if (ns->count[kind->index] >= part)
+		return false;
+	if (!share->below && uid_eq(share->uid, GLOBAL_ROOT_UID))
+		return true;
+	return share->count[kind->index] < part;
+}
+
 static bool share_is_used_up(const struct exa_attachment_kind *kind,
 			     const struct exa_context *context, const struct exa_ns *ns)
 {
 	unsigned int most = READ_ONCE(exa_max_sockets);
 	unsigned int percent = min(READ_ONCE(exa_max_sockets_share), 100U);
 	unsigned int part = max_t(u64, (u64)most * percent / 100, 1);
-	const struct exa_share *share = context->share;
+	unsigned int left = most - min(kind->count, most);
 
 	if (context->host)
-		return kind->count >= most;
-	if (kind->count >= most - most / RESERVE || ns->count[kind->index] >= part)
+		return !left;
+	if (left <= most / RESERVE)
 		return true;
-	if (!share->below && uid_eq(share->uid, GLOBAL_ROOT_UID))
-		return false;
-	return share->count[kind->index] >= part;
+	if (left <= most / RESERVE * 2)
+		part = min(part, max(most / NEWCOMER, 1U));
+	return !share_allows(kind, context->share, ns, part);
 }
 
 /* One more. -EMFILE: there is no room for it, or not for these. Under exa_mutex. */

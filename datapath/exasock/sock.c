@@ -50,7 +50,7 @@ static void sock_event(const struct sock *sk)
 	rcu_read_unlock();
 }
 
-static void exa_data_ready(struct sock *sk)
+void exa_sock_data_ready(struct sock *sk)
 {
 	sock_event(sk);
 	exa_native.data_ready(sk);
@@ -122,7 +122,7 @@ static int sock_hook(struct exa_attachment *attachment, struct sock *sk)
 	/* its memory outlives lookups under RCU even if it was never bound */
 	sock_set_flag(sk, SOCK_RCU_FREE);
 	sk->sk_destruct = sock_destruct;
-	WRITE_ONCE(sk->sk_data_ready, exa_data_ready);
+	WRITE_ONCE(sk->sk_data_ready, exa_sock_data_ready);
 	WRITE_ONCE(sk->sk_error_report, exa_error_report);
 	WRITE_ONCE(sk->sk_state_change, exa_state_change);
 unlock:
@@ -136,7 +136,8 @@ static bool sock_unhook(struct sock *sk)
 	bool ours;
 
 	write_lock_bh(&sk->sk_callback_lock);
-	ours = sk->sk_data_ready == exa_data_ready && sk->sk_error_report == exa_error_report &&
+	ours = sk->sk_data_ready == exa_sock_data_ready &&
+	       sk->sk_error_report == exa_error_report &&
 	       sk->sk_state_change == exa_state_change && sk->sk_destruct == sock_destruct;
 	if (ours) {
 		WRITE_ONCE(sk->sk_data_ready, exa_native.data_ready);

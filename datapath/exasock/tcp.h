@@ -26,7 +26,7 @@
 #define EXA_FLIGHT	64	/* segments that may be unacknowledged, a power of two */
 #define EXA_ACK_NS	(40ULL * NSEC_PER_MSEC)	/* an acknowledgment's delay, the kernel's own */
 #define EXA_NARROW_NS	(200ULL * NSEC_PER_USEC)	/* between looks whether it was read */
-#define EXA_BUSY_NS	(500ULL * NSEC_PER_USEC)	/* until an acknowledgment is tried again */
+#define EXA_BUSY_NS	(500ULL * NSEC_PER_USEC)	/* until the card's memory is tried again */
 #define EXA_STREAM_HELD	128	/* segments that wait for a connection to be home */
 
 /* Before the payload in an image: chunk header, Ethernet, VLAN tag, IPv4, TCP with time stamp */
@@ -133,6 +133,7 @@ struct exa_stream {
 	/* times: ktime, ns */
 	u64 ack_at;
 	u64 loss_at;
+	u64 push_at;			/* the card's memory had no room */
 	u64 look_at;
 	u64 unused_at;
 	u64 last;			/* segment, either way; now, where one is sent */
@@ -222,7 +223,7 @@ int exa_native_enter_locked(struct sock *sk, struct exa_native *native,
 int exa_native_hand_back(struct exa_stream *es, struct sock *sk, u32 reason,
 			 enum exa_native_wait wait);
 void exa_native_leave(const struct exa_native *native) __releases(native);
-void exa_native_give_up(const struct exa_native *native, struct sock *sk);
+void exa_native_give_up(struct exa_stream *es, struct sock *sk);
 void exa_stream_ops_install(struct sock *sk);
 bool exa_stream_ops_restore(struct sock *sk);
 void exa_native_teardown(void);

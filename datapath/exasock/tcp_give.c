@@ -221,8 +221,11 @@ static void wake(struct sock *sk, bool unread)
 	sk->sk_write_space(sk);
 }
 
-/* The kernel has other bytes, or its end cannot wait for memory: no honest end but this one */
-static void fail(struct sock *sk, int err)
+/*
+ * The kernel has other bytes, or its end cannot wait for memory: no honest end but this one. What
+ * the socket becomes next, a listener perhaps, is not built on our functions.
+ */
+static void give_failed(struct exa_stream *es, struct sock *sk, int err)
 {
 	int left = tcp_prot.disconnect(sk, 0);
 
@@ -230,6 +233,8 @@ static void fail(struct sock *sk, int err)
 			     left);
 	WRITE_ONCE(sk->sk_err, ECONNRESET);
 	sk_error_report(sk);
+	if (!exa_stream_is_foreign(sk))
+		exa_native_give_up(es, sk);
 }
 
 /* Nobody reads the ring any more. What is unread. Locked. */
@@ -353,7 +358,7 @@ bool exa_stream_give(struct exa_stream *es, struct sock *sk, u32 reason, bool pa
 	if (!err && es->reason == EXASOCK_S_LOSS)
 		exa_stream_lost(es, sk);
 	if (err)
-		fail(sk, err);
+		give_failed(es, sk, err);
 	else if (sk->sk_state == TCP_ESTABLISHED)
 		wake(sk, es->readable);
 	give_end(es, sk);

@@ -53,6 +53,18 @@ int exa_native_hand_back(struct exa_stream *es, struct sock *sk, u32 reason,
 	return 0;
 }
 
+/* A call begins: until its end nothing is unloaded and its connection is not taken */
+static struct exa_stream *native_begin(const struct sock *sk, struct exa_native *native)
+	__acquires(native)
+{
+	native->inside = srcu_read_lock(&native_inside);
+	__module_get(THIS_MODULE);
+	native->es = exa_stream_of(sk);
+	if (native->es)
+		atomic_inc(&native->es->callers);
+	return native->es;
+}
+
 /*
  * For a call that locks the socket itself: the connection is at home, and is not taken
  * again before exa_native_leave(). Otherwise why not, and the call is not made; but
@@ -61,16 +73,11 @@ int exa_native_hand_back(struct exa_stream *es, struct sock *sk, u32 reason,
 int exa_native_enter(struct sock *sk, struct exa_native *native, enum exa_native_wait wait)
 	__acquires(native)
 {
-	struct exa_stream *es;
+	struct exa_stream *es = native_begin(sk, native);
 	int err;
 
-	native->inside = srcu_read_lock(&native_inside);
-	__module_get(THIS_MODULE);
-	es = exa_stream_of(sk);
-	native->es = es;
 	if (!es)
 		return 0;
-	atomic_inc(&es->callers);
 	lock_sock(sk);
 	err = exa_native_hand_back(es, sk, EXASOCK_S_CALL, wait);
 	release_sock(sk);
@@ -96,16 +103,11 @@ void exa_native_leave(const struct exa_native *native) __releases(native)
 int exa_native_enter_locked(struct sock *sk, struct exa_native *native,
 			    enum exa_native_wait wait) __acquires(native)
 {
-	struct exa_stream *es;
+	struct exa_stream *es = native_begin(sk, native);
 	int err = 0;
 
-	native->inside = srcu_read_lock(&native_inside);
-	__module_get(THIS_MODULE);
-	es = exa_stream_of(sk);
-	native->es = es;
 	if (!es)
 		return 0;
-	atomic_inc(&es->callers);
 	if (sock_owned_by_user_nocheck(sk)) {
 		err = exa_native_hand_back(es, sk, EXASOCK_S_CALL, wait);
 	} else {
@@ -122,13 +124,13 @@ int exa_native_enter_locked(struct sock *sk, struct exa_native *native,
  * At home for good, and the socket has all of its own functions again: what the call makes
  * of it keeps, or copies, what it finds. With the socket locked.
  */
-void exa_native_give_up(const struct exa_native *native, struct sock *sk)
+void exa_native_give_up(struct exa_stream *es, struct sock *sk)
 {
-	if (!native->es)
+	if (!es)
 		return;
-	native->es->gone = true;
+	es->gone = true;
 	exa_stream_ops_restore(sk);
-	exa_attachment_unhook(&native->es->attachment, false);
+	exa_attachment_unhook(&es->attachment, false);
 }
 
 /* With the socket locked, or nobody else has it; its descriptor is held */

@@ -110,7 +110,7 @@ static int proto_disconnect(struct sock *sk, int flags)
 	int ret;
 
 	exa_native_enter_locked(sk, &native, EXA_NATIVE_NOW);
-	exa_native_give_up(&native, sk);
+	exa_native_give_up(native.es, sk);
 	ret = tcp_prot.disconnect(sk, flags);
 	exa_native_leave(&native);
 	return ret;
@@ -136,7 +136,7 @@ static int proto_setsockopt(struct sock *sk, int level, int name, sockptr_t valu
 		goto leave;
 	if (level == SOL_TCP && name == TCP_ULP) {
 		lock_sock(sk);
-		exa_native_give_up(&native, sk);
+		exa_native_give_up(native.es, sk);
 		release_sock(sk);
 	}
 	ret = tcp_prot.setsockopt(sk, level, name, value, size);
@@ -220,7 +220,7 @@ static int proto_psock_update_sk_prot(struct sock *sk, struct sk_psock *psock, b
 	ret = exa_native_enter_locked(sk, &native, EXA_NATIVE_NOWAIT);
 	sk->sk_allocation = allocation;
 	if (!ret) {
-		exa_native_give_up(&native, sk);
+		exa_native_give_up(native.es, sk);
 		psock->sk_proto = &tcp_prot;
 		psock->saved_close = tcp_prot.close;
 		psock->psock_update_sk_prot = tcp_prot.psock_update_sk_prot;

@@ -27,6 +27,19 @@ static u32 sendable(struct exa_stream *es)
 	return length;
 }
 
+/*
+ * The card's memory has no room, which others may have taken. The next acknowledgment tries again;
+ * where none is to come a timer does, for as long as one might take.
+ */
+static void push_later(struct exa_stream *es)
+{
+	if (es->flight)
+		return;
+	if (!es->loss_at)
+		exa_stream_timer(es, &es->loss_at, exa_stream_loss_ns(es));
+	exa_stream_timer(es, &es->push_at, EXA_BUSY_NS);
+}
+
 /* Send what may be sent. Locked, bottom halves off; the connection may leave by it. */
 void exa_stream_push(struct exa_stream *es)
 {
@@ -45,10 +58,17 @@ void exa_stream_push(struct exa_stream *es)
 		if (es->snd_nxt + length == es->write_seq)
 			flags |= TCPHDR_PSH;
 		reason = exa_stream_transmit(es, es->snd_nxt, length, flags);
+		if (reason == EXASOCK_R_BUSY) {
+			push_later(es);
+			return;
+		}
 		if (reason) {
 			exa_stream_send_home(es, reason);
 			return;
 		}
+		if (!es->flight)
+			es->loss_at = 0;	/* that of push_later() */
+		es->push_at = 0;
 		es->snd_nxt += length;
 		if (length < es->mss)
 			es->snd_sml = es->snd_nxt;

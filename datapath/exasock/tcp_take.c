@@ -166,6 +166,7 @@ static void take(struct exa_stream *es, struct sock *sk)
 	es->since = now;
 	es->ack_at = 0;
 	es->loss_at = 0;
+	es->push_at = 0;
 	es->look_at = 0;
 	es->narrow = false;
 	exa_publish_more(&es->shared.stream_ring->takes, &es->takes, 1);

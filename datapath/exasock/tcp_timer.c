@@ -66,6 +66,8 @@ static u64 next(const struct exa_stream *es, u64 now)
 		first = min(first, es->ack_at);
 	if (es->loss_at)
 		first = min(first, es->loss_at);
+	if (es->push_at)
+		first = min(first, es->push_at);
 	if (es->look_at)
 		first = min(first, es->look_at);
 	return first;
@@ -75,6 +77,14 @@ static void acknowledge(struct exa_stream *es, u64 now)
 {
 	es->last = now;
 	exa_stream_acknowledge(es);
+}
+
+/* What found no room in the card's memory */
+static void push(struct exa_stream *es, u64 now)
+{
+	es->push_at = 0;
+	es->last = now;
+	exa_stream_push(es);
 }
 
 /* Bytes lie in the ring. Does somebody look? */
@@ -119,7 +129,9 @@ static enum hrtimer_restart fire(struct hrtimer *timer)
 	now = ktime_get_ns();
 	es->armed = now;	/* what is due later is set below, nobody starts the timer */
 	if (es->place == EXA_TAKEN && es->loss_at && es->loss_at <= now)
-		exa_stream_send_home(es, EXASOCK_S_LOSS);
+		exa_stream_send_home(es, es->flight ? EXASOCK_S_LOSS : EXASOCK_R_BUSY);
+	if (es->place == EXA_TAKEN && es->push_at && es->push_at <= now)
+		push(es, now);
 	if (es->place == EXA_TAKEN && es->ack_at && es->ack_at <= now)
 		acknowledge(es, now);
 	if (es->place == EXA_TAKEN && es->look_at && es->look_at <= now)

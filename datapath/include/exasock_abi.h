@@ -126,6 +126,7 @@ enum exasock_reason {
 	/* both ways; at the end, for numbers do not change */
 	EXASOCK_R_POLICY,	/* a security module (LSM) judges or labels it */
 	EXASOCK_R_QDISC,	/* a queueing discipline may delay, drop or mark it (sent only) */
+	EXASOCK_R_FOREIGN,	/* others put functions of their own on the socket (sockmap) */
 	EXASOCK_R_REASONS,
 };
 

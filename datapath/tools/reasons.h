@@ -31,6 +31,7 @@ static const char *const exasock_reasons[] = {
 	[EXASOCK_R_SKIPPED] = "skipped",
 	[EXASOCK_R_POLICY] = "policy",
 	[EXASOCK_R_QDISC] = "qdisc",
+	[EXASOCK_R_FOREIGN] = "foreign",
 };
 
 static const char *const exasock_refusals[] = {

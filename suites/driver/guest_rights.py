@@ -225,7 +225,7 @@ ATTEMPTS: dict[str, Callable[[Trial], str]] = {
     "ethtool.get_coalesce": lambda t: t.ethtool("-c"),
     "ethtool.set_coalesce": Trial.coalesce,
     "ethtool.get_ts_info": lambda t: t.ethtool("-T"),
-    "ethtool.get_eeprom_len": lambda t: t.ethtool("-e", "offset", "0", "length", "4"),
+    "ethtool.get_eeprom_len": lambda t: t.ethtool("-i"),
     "ethtool.get_eeprom": lambda t: t.ethtool("-e", "offset", "0", "length", "4"),
     "ethtool.set_eeprom": Trial.eeprom,
     "ethtool.get_module_info": lambda t: t.request(SIOCETHTOOL, struct.pack("<I", MODULE_INFO) + bytes(40)),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lab.guest.agent import in_netns
 from suites.exasock import guest_calls
+from suites.guest import bpf
 
 SO_ATTACH_FILTER, SO_DETACH_FILTER, SO_ATTACH_REUSEPORT_CBPF = 26, 27, 51
 _kept: list[object] = []
@@ -49,6 +50,14 @@ def filter_all(program: str, s: str, there: bool) -> None:
         sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _accepting(0xFFFF))
     else:
         sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+
+
+def map_socket(program: str, s: str, there: bool) -> None:
+    """A socket of ``guest_calls`` in a sockmap; or in none."""
+    if there:
+        bpf.map_socket(guest_calls.programs[program].sockets[s].fileno())
+    else:
+        bpf.unmap_sockets()
 
 
 def choose_first(program: str, s: str) -> None:

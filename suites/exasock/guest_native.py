@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from suites.exasock import guest_streams
-from suites.guest import exasock, sockets, streams
+from suites.guest import bpf, exasock, sockets, streams
 
 Json = dict[str, Any]
 SO_RCVBUFFORCE = 33
@@ -169,6 +169,26 @@ def option(a: str, b: str, port: int, seconds: float, name: str) -> Json:
     return told
 
 
+def sockmap(a: str, b: str, port: int, seconds: float) -> Json:
+    """A taken connection is put into a sockmap by the system call: who has it, are its bytes there, is it
+    taken again, and how many references to the module it has left."""
+    data = os.urandom(300)
+    taken = Taken(a, b, port, data, seconds)
+    before = exasock.references()
+    bpf.map_socket(taken.one.sock.fileno())
+    told: Json = {"references": exasock.references() - before, "taken": taken.one.taken}
+    told["right"] = taken.one.sock.recv(300, socket.MSG_WAITALL) == data
+    taken.other.sendall(data)
+    told["right"] = told["right"] and taken.one.sock.recv(300, socket.MSG_WAITALL) == data
+    try:
+        told["again"] = taken.one.take()
+    except OSError as error:
+        told["again"] = errno.errorcode[error.errno or 0]
+    bpf.unmap_sockets()
+    taken.close()
+    return told
+
+
 def keep(a: str, b: str, port: int, seconds: float, name: str, size: int = 0) -> int:
     """A taken connection that stays, with ``size`` bytes in the ring: how many there are."""
     _kept[name] = taken = Taken(a, b, port, bytes(number % 251 for number in range(size)), seconds)
@@ -199,6 +219,14 @@ def squeeze(name: str) -> Json:
         TCP_MEM.write_text(usual)
         taken.drain()
         taken.fill(taken.data)
+
+
+def shut(name: str) -> int:
+    """Its end may wait for memory no longer than a second, then it is reset: by how much the references to
+    the module have grown."""
+    before = exasock.references()
+    _kept[name].one.sock.shutdown(socket.SHUT_WR)
+    return exasock.references() - before
 
 
 def kept_state(name: str) -> Json:

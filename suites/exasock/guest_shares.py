@@ -13,7 +13,7 @@ import struct
 from typing import Any
 
 from lab.guest.agent import in_netns
-from suites.guest import exasock
+from suites.guest import exasock, probes
 
 Json = dict[str, Any]
 _tenants: dict[str, tuple[int, int]] = {}
@@ -67,6 +67,26 @@ def attach(name: str, netns: str, uid: int, most: int, host: bool = True) -> Jso
     _tenants[name] = (child, ends)
     with os.fdopen(told_to, "rb") as stream:
         return dict(json.loads(stream.readline()))
+
+
+def refused(netns: str, times: int) -> Json:
+    """Attach a socket of a namespace ``times`` times: what is said, and how often RTNL was taken."""
+    said = set()
+    fd = os.open(exasock.DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    with in_netns(netns):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    request = struct.pack(exasock.ATTACH_FORMAT, sock.fileno(), 0, 0)
+    probes.start("rtnl_lock", everybody=False)
+    for _ in range(times):
+        try:
+            fcntl.ioctl(fd, exasock.ATTACH, request)
+            said.add("attached")
+        except OSError as error:
+            said.add(errno.errorcode[error.errno or 0])
+    taken = probes.stop("rtnl_lock")
+    sock.close()
+    os.close(fd)
+    return {"said": sorted(said), "rtnl": taken}
 
 
 def names() -> list[str]:

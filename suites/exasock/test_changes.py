@@ -20,7 +20,7 @@ from suites.exasock.compare import SPINNING, Compared
 from suites.exasock.ends import acquaint, peer, subject
 from suites.exasock.live import KINDS, ONE, OTHER, Live, lively, steer
 from suites.exasock.steps import Steps, data, do, opened, ready
-from suites.guest import exasock, namespaces, records
+from suites.guest import exasock, namespaces, probes, records
 from suites.place import Placed
 from suites.session import SocketKind
 from suites.topology import Device, Namespace, Topology
@@ -268,6 +268,22 @@ def test_netfilter_is_honoured(live: Live, hook: str) -> None:
     live.slow("a", ONE, lambda: live.exchange(first=10), "filter", way=way)
     run(["nft", "delete", "table", "ip", "t"], netns="a")
     live.recovers()
+
+
+@pytest.mark.parametrize("live", [SPINNING], ids=lambda kind: kind.name, indirect=True)
+def test_names_of_hooks_are_looked_up_once(live: Live) -> None:
+    """B3: two namespaces with different hooks take turns: once these are known, no datagram costs a look for
+    a name among the kernel's symbols."""
+    for netns, family in (("a", "ip"), ("peer", "inet")):
+        chain = "{ type filter hook input priority 0; }"
+        live.agent.exec(["nft", "add", "table", family, "t"], netns=netns)
+        live.agent.exec(["nft", "add", "chain", family, "t", "c", chain], netns=netns)
+    for name, port in (("a", ONE), ("peer", OTHER)):
+        live.slow(name, port, lambda: live.exchange(first=10), "filter", way="rx")
+    live.agent.load(probes)
+    live.agent.call(probes.start, function="sprint_symbol_no_offset")
+    live.exchange(first=60)
+    assert live.agent.call(probes.stop, function="sprint_symbol_no_offset") == 0
 
 
 def test_a_rule_that_drops_drops(live: Live) -> None:

@@ -64,7 +64,7 @@ IPV4 = 0x0800
 @pytest.fixture(params=[SPINNING], ids=lambda kind: kind.name)
 def live(request: pytest.FixtureRequest, place: Place, compared: Compared) -> Iterator[Live]:
     standing = place(Topology("two ports", (subject("a", "port"), peer("port"))))
-    compared.session.agent.load(guest_looking, bpf)
+    compared.session.agent.load(bpf, guest_looking)
     yield from lively(request.param, compared, standing)
 
 
@@ -353,6 +353,17 @@ def test_security_program(live: Live, programs: Callable[..., None], hook: str, 
     live.recovers()
 
 
+def test_a_socket_in_a_sockmap(live: Live) -> None:
+    """B7: what is sent and received by a socket that is put into a sockmap after it was attached is the
+    kernel's, `foreign`; when it is taken out the socket overtakes again."""
+    live.worker.load(bpf, guest_looking)
+    live.worker.call(guest_looking.map_socket, program="p", s="a", there=True)
+    live.slow("a", ONE, lambda: live.exchange(first=10), "foreign")
+    live.slow("a", ONE, lambda: live.exchange(first=20), "foreign", way="rx")
+    live.worker.call(guest_looking.map_socket, program="p", s="a", there=False)
+    live.recovers()
+
+
 # --- connections --------------------------------------------------------------------------------------------
 
 
@@ -447,7 +458,7 @@ def echoes(frames: list[capture.Captured]) -> set[bool]:
 def test_every_setting_has_a_row(compared: Compared) -> None:
     """B7: each setting of the guest's kernel below net.ipv4 and net.core is in the table."""
     agent = compared.session.agent
-    agent.load(guest_looking)
+    agent.load(bpf, guest_looking)
     names = agent.call(guest_looking.settings, folders=["ipv4", "core"])
     rows = honour.rows()
     missing = [name for name in names if honour.setting(name, rows) is None]

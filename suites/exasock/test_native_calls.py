@@ -17,7 +17,7 @@ from lab.guest.client import Agent
 from suites.exasock import guest_native, guest_streams
 from suites.exasock.compare import Compared
 from suites.exasock.ends import acquaint, peer, subject
-from suites.guest import exasock, streams
+from suites.guest import bpf, exasock, streams
 from suites.place import Placed
 from suites.session import Session
 from suites.topology import Topology
@@ -31,7 +31,7 @@ def hand(
 ) -> Iterator[Agent]:
     """Two namespaces with a port each, and the agent's own process as the program: one that spins, but in
     Python, so it counts as looking for 100 ms."""
-    session.agent.load(exasock, streams, guest_streams, guest_native)
+    session.agent.load(bpf, exasock, streams, guest_streams, guest_native)
     usual = session.agent.call(exasock.parameter, name="tcp_hold_us", value=100_000)
     defer(session.agent.call, exasock.parameter, name="tcp_hold_us", value=usual)
     standing = place(Topology("two ports", (subject("a", "port"), peer("port"))))
@@ -71,6 +71,30 @@ def test_killed_by_ss(hand: Agent, session: Session) -> None:
     told = [hand.call(guest_native.kept_receive, name="k", seconds=scaled(2)) for _ in range(2)]
     assert {"errno": "ECONNABORTED"} in told, told
     hand.call(guest_native.close, name="k")
+
+
+def test_put_into_a_sockmap(hand: Agent) -> None:
+    """B6, N10: a taken connection that is put into a sockmap is handed back for good: its bytes are there, it
+    is not taken again, and the sockmap's functions are not built on ours."""
+    told = hand.call(
+        guest_native.sockmap, a="a", b="peer", port=PORT + 5, seconds=scaled(2), timeout=scaled(10)
+    )
+    assert told == {"references": -2, "taken": False, "right": True, "again": "ESTALE"}
+
+
+@pytest.mark.expects("could not be handed back")
+def test_reset_at_its_end(hand: Agent, session: Session, defer: Callable[..., None]) -> None:
+    """B6: a connection that is shut down while the kernel may not have the memory for its bytes is reset, as
+    the kernel does it, and has none of our functions any more."""
+    memory = str(guest_native.TCP_MEM)
+    usual = session.agent.exec(["cat", memory]).stdout
+    hand.call(guest_native.hoard, size=6 << 20, timeout=scaled(30))
+    hand.call(guest_native.keep, a="a", b="peer", port=PORT + 6, seconds=scaled(3), name="r", size=40_000)
+    defer(session.agent.write_file, memory, usual)
+    assert hand.call(guest_native.squeeze, name="r") == {"taken": False, "errno": "EAGAIN"}
+    assert hand.call(guest_native.shut, name="r", timeout=scaled(5)) == -2
+    session.agent.write_file(memory, usual)
+    hand.call(guest_native.close, name="r")
 
 
 def test_no_memory_to_hand_back(hand: Agent, session: Session, defer: Callable[..., None]) -> None:

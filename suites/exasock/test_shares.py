@@ -2,6 +2,8 @@
 
 card0:0 -+- a   vlan 5  10.1.0.1
          +- v   vlan 6  10.1.0.1
+         +- w   vlan 7  10.1.0.1
+         none   nothing
 """
 
 from __future__ import annotations
@@ -12,25 +14,25 @@ import pytest
 
 from lab.guest.client import Agent
 from suites.exasock import guest_shares
-from suites.guest import exasock
+from suites.guest import exasock, probes
 from suites.place import Placed
 from suites.session import Session
 from suites.topology import Device, Namespace, Topology
 
 MOST = 64
-ONE, TWO = 60001, 60002
+ONE, TWO, THREE = 60001, 60002, 60003
 
 
 @pytest.fixture
 def tenants(
     session: Session, place: Callable[[Topology], Placed], healthy: None, defer: Callable[..., None]
 ) -> Iterator[Agent]:
-    """Two namespaces, room for 64 sockets, and nobody else who has any."""
+    """Three namespaces, room for 64 sockets, and nobody else who has any."""
     agent = session.agent
-    agent.load(exasock, guest_shares)
-    devices = [Device("vlan", "lan0", "card0:0", vid=vid, addresses=("10.1.0.1/24",)) for vid in (5, 6)]
-    spaces = [Namespace(name, (device,)) for name, device in zip("av", devices, strict=True)]
-    place(Topology("two tenants", tuple(spaces)))
+    agent.load(exasock, probes, guest_shares)
+    devices = [Device("vlan", "lan0", "card0:0", vid=vid, addresses=("10.1.0.1/24",)) for vid in (5, 6, 7)]
+    spaces = [Namespace(name, (device,)) for name, device in zip("avw", devices, strict=True)]
+    place(Topology("three tenants", (*spaces, Namespace("none", ()))))
     session.end_programs()
     usual = agent.call(exasock.parameter, name="max_sockets", value=MOST)
     defer(agent.call, exasock.parameter, name="max_sockets", value=usual)
@@ -42,8 +44,9 @@ def tenants(
 @pytest.mark.expects("exasock")
 def test_a_namespace_has_its_share(tenants: Agent) -> None:
     """B4, N9: one namespace's users together have half of the sockets, are told so, and it is counted;
-    another namespace has what is left but for the host's part, and the host has that."""
-    half, rest = MOST // 2, MOST // 2 - MOST // 8
+    another namespace has what is left but for the newcomers' and the host's part; a third one has some of
+    the former, and the host has all that is left."""
+    half, rest = MOST // 2, MOST // 2 - 2 * MOST // 8
     limit = {"errno": "EMFILE"}
     first = tenants.call(guest_shares.attach, name="1", netns="a", uid=ONE, most=half - 2)
     second = tenants.call(guest_shares.attach, name="2", netns="a", uid=TWO, most=MOST)
@@ -52,8 +55,10 @@ def test_a_namespace_has_its_share(tenants: Agent) -> None:
     assert tenants.call(guest_shares.attach, name="3", netns="v", uid=0, most=MOST, host=False) == limit | {
         "attached": rest
     }
-    host = tenants.call(guest_shares.attach, name="4", netns="v", uid=0, most=MOST)
-    assert host == limit | {"attached": MOST // 8}
+    third = tenants.call(guest_shares.attach, name="4", netns="w", uid=0, most=MOST, host=False)
+    assert third == limit | {"attached": 1}
+    host = tenants.call(guest_shares.attach, name="5", netns="v", uid=0, most=MOST)
+    assert host == limit | {"attached": 2 * MOST // 8 - 1}
 
 
 @pytest.mark.expects("exasock")
@@ -65,3 +70,22 @@ def test_a_user_has_his_share(tenants: Agent) -> None:
     assert [first["attached"], again] == [half - 4, {"attached": 4, "errno": "EMFILE"}]
     tenants.call(guest_shares.end, name="1")
     assert tenants.call(guest_shares.attach, name="3", netns="v", uid=ONE, most=4)["errno"] is None
+
+
+@pytest.mark.expects("exasock")
+def test_a_newcomer_is_never_refused(tenants: Agent) -> None:
+    """B4: two users with half of the sockets each, in a namespace each, leave some for a third one; and he
+    has no more than some, in however many namespaces."""
+    for name, netns, uid in (("1", "a", ONE), ("2", "v", TWO)):
+        tenants.call(guest_shares.attach, name=name, netns=netns, uid=uid, most=MOST)
+    third = tenants.call(guest_shares.attach, name="3", netns="w", uid=THREE, most=MOST)
+    assert third == {"attached": 1, "errno": "EMFILE"}
+    again = tenants.call(guest_shares.attach, name="4", netns="a", uid=THREE, most=MOST)
+    assert again == {"attached": 0, "errno": "EMFILE"}
+
+
+@pytest.mark.expects("exasock")
+def test_a_namespace_without_a_card_costs_nobody(tenants: Agent) -> None:
+    """B5: who has no device of a card is refused without RTNL, however often he asks."""
+    told = tenants.call(guest_shares.refused, netns="none", times=20)
+    assert told == {"said": ["EPERM"], "rtnl": 0}

@@ -17,7 +17,7 @@ from lab.guest.client import Agent
 from suites.exasock import guest_native, guest_streams
 from suites.exasock.compare import Compared
 from suites.exasock.ends import acquaint, peer, subject
-from suites.guest import exasock, streams
+from suites.guest import bpf, exasock, streams
 from suites.place import Placed
 from suites.session import Session
 from suites.topology import Topology
@@ -29,7 +29,7 @@ PORT = 7850
 def alone(session: Session, place: Callable[[Topology], Placed], compared: Compared) -> Iterator[Agent]:
     """Two namespaces with a port each; only the agent uses the module, which is loaded
     again before what it had set is undone."""
-    session.agent.load(exasock, streams, guest_streams, guest_native)
+    session.agent.load(bpf, exasock, streams, guest_streams, guest_native)
     standing = place(Topology("two ports", (subject("a", "port"), peer("port"))))
     acquaint(compared, standing, standing["a"], standing["peer"])
     session.end_programs()

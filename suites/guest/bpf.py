@@ -16,16 +16,20 @@ from lab.guest.agent import in_netns
 
 _libc = ctypes.CDLL(None, use_errno=True)
 BPF = 321
+MAP_CREATE, MAP_UPDATE, MAP_DELETE = 0, 2, 3
 PROG_LOAD, PROG_ATTACH, PROG_DETACH, RAW_TRACEPOINT_OPEN, LINK_CREATE = 5, 8, 9, 17, 28
 #: Program types, and where they are attached (enum bpf_prog_type, bpf_attach_type).
 XDP, CGROUP_SKB, CGROUP_SOCK_ADDR, LSM = 6, 8, 18, 29
 INET_INGRESS, INET_EGRESS, UDP4_SENDMSG, UDP4_RECVMSG, LSM_MAC, AT_XDP = 0, 1, 14, 19, 27, 37
 CGROUP = "/sys/fs/cgroup"
+#: enum bpf_map_type.
+SOCKMAP = 15
 #: mov64 r0, the number; exit
 ZERO, ONE, TWO = (struct.pack("=BBhi", 0xB7, 0, 0, number) for number in range(3))
 EXIT = struct.pack("=BBhi", 0x95, 0, 0, 0)
 _attached: list[tuple[int, int, int]] = []
 _links: list[int] = []
+_maps: list[int] = []
 
 
 def _bpf(command: int, attributes: bytes) -> int:
@@ -110,6 +114,23 @@ def pass_frames(netns: str | None, device: str) -> None:
         index = socket.if_nametoindex(device)
         _links.append(_bpf(LINK_CREATE, struct.pack("=IIII", program, index, AT_XDP, 2)))
         os.close(program)
+
+
+def map_socket(fd: int) -> None:
+    """The socket is the only one in a new sockmap without programs. OSError as the kernel says."""
+    sockets = _bpf(MAP_CREATE, struct.pack("=IIIII", SOCKMAP, 4, 4, 1, 0))
+    _maps.append(sockets)
+    key, value = ctypes.c_uint32(0), ctypes.c_uint32(fd)
+    _bpf(MAP_UPDATE, struct.pack("=IIQQQ", sockets, 0, ctypes.addressof(key), ctypes.addressof(value), 0))
+
+
+def unmap_sockets() -> None:
+    """No socket is in a sockmap of ours any more."""
+    key = ctypes.c_uint32(0)
+    while _maps:
+        sockets = _maps.pop()
+        _bpf(MAP_DELETE, struct.pack("=IIQQQ", sockets, 0, ctypes.addressof(key), 0, 0))
+        os.close(sockets)
 
 
 def detach_all() -> None:

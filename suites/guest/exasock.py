@@ -25,7 +25,7 @@ REASONS = (
     "none", "device", "filter", "tap", "stacked", "option", "size", "memory",
     "idle", "queue", "full", "timeout", "sleep", "shared", "header", "route",
     "unbound", "error", "behind", "neighbour", "loop", "busy", "skipped", "policy",
-    "qdisc",
+    "qdisc", "foreign",
 )  # fmt: skip
 #: struct exasock_stat without its reasons; then 32 counters each, received and sent.
 STAT = struct.Struct("=Q4s4s2s2si16sQQQQ")
