@@ -170,6 +170,12 @@ _SPOILED: list[Step] = [
         ("inject", "card0:1", _frame(MACS[1], MACS[0], None, 80, status), True),
     )
 ]
+#: Frames whose FCS a rule has spoiled, on their way into a switch.
+_CORRUPTED: list[Step] = [
+    ("rules", "tester:a", [{"kind": "corrupt", "direction": "tx"}]),
+    ("inject", "tester:a", _frame(MACS[1], MACS[2], None, 80, 7), False),
+    ("inject", "tester:a", _frame(MACS[1], MACS[2], 10, 80, 7), False),
+]
 
 
 def _run(steps: list[Step], reached: Counter[str]) -> None:
@@ -209,6 +215,7 @@ def test_core_and_model_agree_under_rules() -> None:
 
     @_PROFILE
     @example(prelude=(("wire", 4),), steps=_CLOSED)
+    @example(prelude=(("wire", 4),), steps=_CORRUPTED)
     @given(prelude=_WIRING, steps=_RULE_STEPS)
     def agree(prelude: tuple[Step, ...], steps: list[Step]) -> None:
         _run([*prelude, *steps], reached)
