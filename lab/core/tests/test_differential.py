@@ -170,11 +170,21 @@ _SPOILED: list[Step] = [
         ("inject", "card0:1", _frame(MACS[1], MACS[0], None, 80, status), True),
     )
 ]
-#: Frames whose FCS a rule has spoiled, on their way into a switch.
+#: Each kind of rule acts, and a frame whose FCS one has spoiled comes to a switch.
 _CORRUPTED: list[Step] = [
-    ("rules", "tester:a", [{"kind": "corrupt", "direction": "tx"}]),
-    ("inject", "tester:a", _frame(MACS[1], MACS[2], None, 80, 7), False),
-    ("inject", "tester:a", _frame(MACS[1], MACS[2], 10, 80, 7), False),
+    step
+    for rule in (
+        {"kind": "corrupt"},
+        {"kind": "loss"},
+        {"kind": "duplicate"},
+        {"kind": "reorder", "gap": 1},
+        {"kind": "pause", "duration_us": 100},
+    )
+    for step in (
+        ("rules", "tester:a", [rule]),
+        ("inject", "tester:a", _frame(MACS[1], MACS[2], None, 80, 7), False),
+        ("inject", "tester:a", _frame(MACS[1], MACS[2], 10, 80, 7), False),
+    )
 ]
 
 
