@@ -132,6 +132,30 @@ def test_corrupted_frames_are_dropped_and_counted(
     assert grown(before, session.control.counters()["card0:0"], "bad", "crc", "error") >= 4
 
 
+@pytest.mark.card("emulated")
+def test_damage_that_the_card_cannot_see(
+    pair: tuple[Placed, Namespace, Namespace], session: Session, traffic: Traffic, wire: Outside, defer: Defer
+) -> None:
+    """N9: a frame that was damaged before its FCS was made is judged by the checksums of IP and UDP, by
+    whoever takes it: no socket hears of it, and the next good one is delivered."""
+    standing, a, _peer = pair
+    damaged = 30
+    send = ask(wire, standing, damaged + 1)
+    defer(session.control.rules, "card0:0", [])
+    rule = {"kind": "corrupt", "fix_fcs": True, "direction": "rx", "count": damaged}
+    rule["match"] = {"contains": records.MAGIC.hex()}
+    session.control.rules("card0:0", [rule])
+    traffic.seen()
+    send()
+    wire.expect(
+        "the good one's echo", lambda frame: frame.record is not None and frame.record.sequence == damaged
+    )
+    counters = session.control.counters()["card0:0"]
+    assert counters["rules_rx"]["corrupt"] == damaged
+    saw = traffic.seen()[f"{a.name}/udp/{PORT}/"]
+    assert (saw["total"], saw["unique"], saw["broken"], saw["foreign"]) == (1, 1, 0, 0)
+
+
 def grown(before: dict[str, Any], after: dict[str, Any], *words: str) -> int:
     """How much the counters grew whose names contain one of the words."""
     return sum(

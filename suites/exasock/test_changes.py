@@ -19,7 +19,7 @@ from suites.exasock import guest_calls
 from suites.exasock.compare import SPINNING, Compared
 from suites.exasock.ends import acquaint, peer, subject
 from suites.exasock.live import KINDS, ONE, OTHER, Live, lively, steer
-from suites.exasock.steps import Steps, data, do, opened, ready
+from suites.exasock.steps import Steps, data, do, look, opened, ready
 from suites.guest import exasock, namespaces, probes, records
 from suites.place import Placed
 from suites.session import SocketKind
@@ -56,6 +56,20 @@ def test_renamed(live: Live) -> None:
     live.do(*ready("a"), *ready("b"))
     live.fast("a", ONE, lambda: live.exchange(first=10), sent=4)
     live.change("a", "link set dev lan9 down", "link set dev lan9 name lan0", "link set dev lan0 up")
+
+
+def test_own_address_changes(live: Live, defer: Callable[..., None]) -> None:
+    """N2, N8: a device that gets another MAC address, while it is up, sends with it at once; no route has
+    changed, and the fast path is found again."""
+    mac = "02:00:00:00:aa:01"
+    wire = live.compared.wire
+    before = live.standing.mac(live.standing["a"])
+    defer(live.change, "a", f"link set dev lan0 address {before}")
+    live.change("a", f"link set dev lan0 address {mac}")
+    live.again()
+    mark = len(wire.sent("card0:0"))
+    live.recovers()
+    assert {frame.src for frame in wire.sent("card0:0")[mark:] if frame.dport == OTHER} == {mac}
 
 
 def test_neighbour_changes(live: Live) -> None:
@@ -362,3 +376,27 @@ def test_arriving_while_nobody_looks(live: Live) -> None:
     live.works(*[do("sendto", "a", data=data(n), to=["10.1.0.2", OTHER]) for n in range(count)])
     steps: Steps = [do("recvfrom", "b") for _ in range(count)]
     assert [one[0]["seed"] for one in live.works(*steps)] == list(range(count))
+
+
+@pytest.mark.card("emulated")
+def test_damage_that_the_card_cannot_see(live: Live, defer: Callable[..., None]) -> None:
+    """N9, N10: datagrams that were damaged before their FCS was made are judged by their checksums, whoever
+    takes them: no socket hears of them, and what comes next is right."""
+    control = live.compared.session.control
+    damaged = 24
+    before = live.counters("peer", OTHER)
+    defer(control.rules, "card0:1", [])
+    rule = {"kind": "corrupt", "fix_fcs": True, "direction": "rx", "match": {"protocol": 17}}
+    control.rules("card0:1", [rule])
+    sends = [do("sendto", "a", data=data(number), to=["10.1.0.2", OTHER]) for number in range(damaged)]
+    told = live.do(
+        look("a"), look("b"), *[one for send in sends for one in (send, look("b"))], do("settle", "b")
+    )
+    assert [one.get("errno") for one in told[3:-1:2]] == ["EAGAIN"] * damaged
+    assert control.counters()["card0:1"]["rules_rx"]["corrupt"] == damaged
+    control.rules("card0:1", [])
+    after = live.counters("peer", OTHER)
+    if after:
+        judged = after["rx_kernel"].get("header", 0) - before["rx_kernel"].get("header", 0)
+        assert judged > damaged / 4 and after["claimed"] == before["claimed"], after
+    live.recovers()

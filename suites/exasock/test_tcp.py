@@ -82,6 +82,7 @@ IMPAIRMENTS: dict[str, list[Json]] = {
     "reordering": [{"kind": "reorder", "probability": 0.05, "gap": 2}],
     "delay": [{"kind": "delay", "probability": 0.2, "delay_us": 500, "jitter_us": 2000}],
     "corruption": [{"kind": "corrupt", "probability": 0.02}],
+    "corruption with a right FCS": [{"kind": "corrupt", "probability": 0.02, "fix_fcs": True}],
     "everything": [
         {"kind": "loss", "probability": 0.01},
         {"kind": "duplicate", "probability": 0.02},
