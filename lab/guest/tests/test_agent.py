@@ -334,5 +334,5 @@ def test_nobody_home_is_said_with_a_remedy() -> None:
     ours, theirs = socket.socketpair()
     with theirs, pytest.raises(AgentError, match="no hello"):
         Agent.over(ours, timeout=0.1)
-    with pytest.raises(AgentError, match="is the lab up"):
+    with pytest.raises(AgentError, match="whether the lab is up"):
         Agent("/nonexistent/agent.sock")
