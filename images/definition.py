@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from lab.errors import LabError
 
@@ -28,7 +29,8 @@ class Image:
 @dataclass(frozen=True)
 class Kernel:
     """A kernel that reports, in place of Debian's. `slower`: how much longer everything takes in its guest;
-    `memory`: MiB that the guest has at least; `arguments` of its command line.
+    `memory`: MiB that the guest has at least; `arguments` of its command line; `placement`: of its lab, where
+    lab.toml leaves it open.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Kernel:
     slower: float
     memory: int
     arguments: tuple[str, ...]
+    placement: Literal["auto", "spread"]
 
     @property
     def image(self) -> str:
@@ -75,7 +78,7 @@ def load(path: Path = IMAGES / "images.toml") -> Definition:
         kernel_series=data["kernel_series"],
         images={name: described[name] for name in ORDER},
         kernels={
-            name: Kernel(name, told["description"], told["slower"], told["memory"], tuple(told["arguments"]))
+            name: Kernel(**{**told, "name": name, "arguments": tuple(told["arguments"])})
             for name, told in data["kernels"].items()
         },
         host=described["host"],

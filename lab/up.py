@@ -92,6 +92,12 @@ def have_images(keep: bool, kernel: str | None = None) -> Images:
     return Images(folder / "tools/root", folder / names["dut"], digests, locked, reporting)
 
 
+def suited(config: Config, kernel: Kernel) -> Config:
+    """With what this kernel needs: its memory, and its placement unless lab.toml names one."""
+    placed = kernel.placement if config.placement == "auto" else config.placement
+    return replace(config, memory=max(config.memory, kernel.memory), placement=placed)
+
+
 def make_plan(
     paths: Paths,
     config: Config,
@@ -266,7 +272,7 @@ def up(
             real_models(config)  # better now than after minutes of building
         images = have_images(keep_images, kernel)
         if images.kernel is not None:
-            config = replace(config, memory=max(config.memory, images.kernel.memory))
+            config = suited(config, images.kernel)
         times.lap("images")
         state = already(paths, fingerprint(config, images, profile), renew, kernel)
         if state is not None:

@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from images import definition
 from lab import placement
+from lab.config import load
 from lab.errors import LabError
+from lab.up import suited
 
 FAMILY = """
 import subprocess, sys, threading
@@ -92,3 +96,19 @@ def test_too_few_hugepages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         placement.check_hugepages(1024)
     assert "echo 512 >" in str(caught.value.hint)
     placement.check_hugepages(1022)
+
+
+def test_a_kernel_that_looks_for_races_has_both_processors() -> None:
+    """KCSAN sees a race only while both sides run: its lab is not gathered, unless the file says so."""
+    race, kasan = definition.kernel("race"), definition.kernel("kasan")
+    asked = {
+        (kernel.name, wanted): suited(replace(load(), placement=wanted), kernel).placement
+        for kernel in (race, kasan)
+        for wanted in ("auto", "together")
+    }
+    assert asked == {
+        ("race", "auto"): "spread",
+        ("race", "together"): "together",
+        ("kasan", "auto"): "auto",
+        ("kasan", "together"): "together",
+    }
