@@ -44,10 +44,13 @@ def able() -> bool:
 
 
 class Fault:
-    """``with fault:`` the n-th allocation of this thread fails; ``acted`` says whether there were so many."""
+    """``with fault:`` the n-th allocation of this thread fails; ``acted`` says whether there were so many,
+    ``made`` how many there were up to it.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.made = 0
         self.acted = False
         self._fd = os.open("/proc/thread-self/fail-nth", os.O_RDWR | os.O_CLOEXEC)
 
@@ -56,7 +59,8 @@ class Fault:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.acted = not int(os.pread(self._fd, 16, 0))
+        left = int(os.pread(self._fd, 16, 0))
+        self.made, self.acted = self.number - left, bool(self.number) and not left
         os.pwrite(self._fd, b"0", 0)
 
     def close(self) -> None:
@@ -80,6 +84,11 @@ def heard(sock: socket.socket, patience: float) -> bytes:
     if not select.select([sock], [], [], patience)[0]:
         raise TimeoutError(f"nothing came within {patience:g} s")
     return sock.recv(4096)
+
+
+def idle(seconds: float) -> None:
+    """Let others do theirs."""
+    select.select([], [], [], seconds)
 
 
 def exchange(one: socket.socket, other: socket.socket, patience: float) -> None:
@@ -242,7 +251,8 @@ def close_both(fault: Fault, patience: float) -> str:
 
 
 def device_flaps(fault: Fault, patience: float) -> str:
-    """The device goes down and comes up under a socket and a connection: in the end words go both ways."""
+    """The device goes down and comes up under a socket and a connection; then once more, in peace: one that
+    comes up without memory for its route has none, whoever's sockets these are, and nobody is told."""
     with contextlib.ExitStack() as stack:
         pairs = [stack.enter_context(kind(patience)) for kind in (datagrams, stream)]
         with sockets.make(MINE, "udp") as control, in_netns(MINE):
@@ -259,7 +269,7 @@ def device_flaps(fault: Fault, patience: float) -> str:
                 flags(True)
 
             said = attempt(fault, flap)
-            flags(True)
+            flap()
         for one, other in pairs:
             words_after_loss(one, other, patience)
         return said
@@ -291,6 +301,11 @@ STEPS: dict[str, Step] = {
 
 
 def fail_each(step: str, patience: float, first: int = 1, most: int = 8) -> Json:
+    """``each_fails``, of the steps here."""
+    return each_fails(STEPS[step], patience, first, most)
+
+
+def each_fails(step: Step, patience: float, first: int, most: int, kind: type[Fault] = Fault) -> Json:
     """Make the step with its first allocation failing, then the second, ..., until it has no more of them.
 
     From the ``first`` on, ``most`` at once: {"outcomes": {what the call said: how often}, "whole": it has no
@@ -299,18 +314,18 @@ def fail_each(step: str, patience: float, first: int = 1, most: int = 8) -> Json
     outcomes: Counter[str] = Counter()
     gc.disable()
     try:
-        STEPS[step](Fault(0), patience)  # in peace first: what is made once for all is there
+        step(kind(0), patience)  # in peace first: what is made once for all is there
         for number in range(first, first + most):
-            fault = Fault(number)
+            fault = kind(number)
             try:
-                said = STEPS[step](fault, patience)
+                said = step(fault, patience)
             except (OSError, AssertionError) as error:
-                raise AssertionError(f"{step}, allocation {number} failing: {error!r}") from error
+                raise AssertionError(f"{step.__name__}, allocation {number} failing: {error!r}") from error
             finally:
                 fault.close()
             if not fault.acted:
                 if said != "ok":
-                    raise AssertionError(f"{step} said {said}, and no allocation failed")
+                    raise AssertionError(f"{step.__name__} said {said}, and no allocation failed")
                 return {"outcomes": dict(outcomes), "whole": True}
             outcomes[said] += 1
     finally:
