@@ -27,10 +27,17 @@ def _event(function: str) -> Path:
     return _instance(function) / "events" / GROUP / function
 
 
+def able() -> bool:
+    """Whether this kernel has kprobes; those that report (KERNEL=kasan, ...) are built without."""
+    if not (TRACING / "kprobe_events").exists():
+        subprocess.run(["mount", "-t", "tracefs", "tracefs", str(TRACING)], check=False)
+    return (TRACING / "kprobe_events").exists()
+
+
 def start(function: str, everybody: bool = True) -> None:
     """Count the calls of a kernel function from now on: by ``everybody``, or by this thread alone."""
-    if not (TRACING / "kprobe_events").exists():
-        subprocess.run(["mount", "-t", "tracefs", "tracefs", str(TRACING)], check=True)
+    if not able():
+        raise FileNotFoundError(f"{TRACING / 'kprobe_events'}: this kernel has no kprobes")
     _write(TRACING / "kprobe_events", f"p:{GROUP}/{function} {function}")
     _instance(function).mkdir()
     if not everybody:
